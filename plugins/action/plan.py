@@ -1,0 +1,59 @@
+"""The border between Ansible and the planner: this host's variables in, its plan out, no host touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+try:
+    from llamarig.errors import ConfigError
+    from llamarig.planning.intent import plan_host, require_service
+    from llamarig.control.sources import check_local_models
+except ImportError as error:
+    msg = f"the llamarig package cannot be imported ({error}): run ./scripts/setup and use .venv/bin/ansible-playbook"
+    raise AnsibleActionFail(msg) from error
+
+ROOT = Path(__file__).resolve().parents[2]
+WANTED = ("fleet_", "llm_", "host_hardware", "llama_image_engine")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
+    """Template the variables that the planner reads, plan, and return plain types."""
+
+    _requires_connection = False
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        host = variables["inventory_hostname"]
+        intent = {key: _plain(self._templar.template(variables[key])) for key in variables if key.startswith(WANTED)}
+        try:
+            plan = plan_host(host, intent)
+            check_local_models(host, plan["sources"], ROOT)
+            if self._task.args.get("switching"):
+                require_service(host, plan["specs"], self._task.args.get("service"))
+        except ConfigError as error:
+            return {**result, "failed": True, "msg": error.message, "problems": [str(p) for p in error.problems]}
+        return {**result, "changed": False, **plan}
+
+
+def _plain(value: object) -> object:
+    """Turn Ansible's tagged and lazy containers into plain ones."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

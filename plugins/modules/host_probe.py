@@ -1,0 +1,149 @@
+#!/usr/bin/python
+"""Look at a host before anything is changed on it, and say everything that is wrong at once."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: host_probe
+short_description: Look at a host before anything is changed on it
+description:
+  - Compares what the inventory declares with what the host is, and fails with every difference at once.
+  - Reads C(/etc/os-release), C(/proc/meminfo) and file system sizes; changes nothing.
+options:
+  supported:
+    description: Supported systems as C(id version), for example V(ubuntu 24.04).
+    type: list
+    elements: str
+    required: true
+  machines:
+    description: Supported machine architectures, as C(uname -m) names them.
+    type: list
+    elements: str
+    required: true
+  memory_mib:
+    description: Declared memory of the host, in MiB; the host must have at least this much.
+    type: int
+    required: true
+  space:
+    description: Free space that must be there, as V(path) (or its nearest existing parent) and V(mib).
+    type: list
+    elements: dict
+    default: []
+  images:
+    description: Container images to look for; RV(images) says which are there.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode: {support: full}
+"""
+EXAMPLES = r"""
+- name: Look at the host
+  host_probe:
+    supported: [ubuntu 24.04]
+    machines: [x86_64]
+    memory_mib: 65536
+"""
+RETURN = r"""
+system: {description: The system as C(id_version), with dots as underscores., returned: success, type: str}
+python: {description: The interpreter's major and minor version., returned: success, type: str}
+machine: {description: The machine architecture., returned: success, type: str}
+memory_mib: {description: Memory that the host has., returned: success, type: int}
+packages: {description: Every installed package; roles call apt only where one of theirs is missing., type: list}
+images: {description: The images asked for that are there., type: list}
+"""
+
+
+def _os_release() -> tuple[str, str]:
+    values = platform.freedesktop_os_release()
+    return values.get("ID", "unknown"), values.get("VERSION_ID", "unknown")
+
+
+def _memory_mib() -> int:
+    with open("/proc/meminfo", encoding="ascii") as stream:
+        for line in stream:
+            if line.startswith("MemTotal:"):
+                return int(line.split()[1]) // 1024
+    return 0
+
+
+def _free_mib(path: str) -> int:
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize // 2**20
+
+
+def _packages(module: AnsibleModule) -> list[str]:
+    _, out, _ = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"])
+    return [line.split()[1] for line in out.splitlines() if line.startswith("installed ")]
+
+
+def _images(module: AnsibleModule) -> list[str]:
+    docker = module.get_bin_path("docker")
+    if docker is None:
+        return []
+    look = [docker, "image", "inspect", "--format", "ok"]
+    return [image for image in module.params["images"] if module.run_command([*look, image])[0] == 0]
+
+
+def _problems(params: dict[str, Any], system: str, machine: str, memory: int) -> list[str]:
+    problems = []
+    if system not in params["supported"]:
+        problems.append(f"the system is {system}, supported are {', '.join(params['supported'])}: reinstall the host")
+    if machine not in params["machines"]:
+        problems.append(f"the machine is {machine}, supported are {', '.join(params['machines'])}")
+    if memory < params["memory_mib"]:
+        problems.append(
+            f"host_hardware.memory_mib declares {params['memory_mib']} MiB, the host has {memory}: correct host_vars"
+        )
+    for entry in params["space"]:
+        free = _free_mib(entry["path"])
+        if free < entry["mib"]:
+            problems.append(f"{entry['path']} has {free} MiB free, {entry['mib']} are needed: free some, or add a disk")
+    if not os.path.isdir("/run/systemd/system"):
+        problems.append("the host is not run by systemd")
+    return problems
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "supported": {"type": "list", "elements": "str", "required": True},
+            "machines": {"type": "list", "elements": "str", "required": True},
+            "memory_mib": {"type": "int", "required": True},
+            "space": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": {"type": "path", "required": True}, "mib": {"type": "int", "required": True}},
+            },
+            "images": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    name, version = _os_release()
+    machine, memory = platform.machine(), _memory_mib()
+    problems = _problems(module.params, f"{name} {version}", machine, memory)
+    if problems:
+        module.fail_json(msg="\n".join(["this host cannot be provisioned, nothing was changed:", *problems]))
+    module.exit_json(
+        changed=False,
+        system=f"{name}_{version.replace('.', '_')}",
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        machine=machine,
+        memory_mib=memory,
+        packages=_packages(module),
+        images=_images(module),
+    )
+
+
+if __name__ == "__main__":
+    main()

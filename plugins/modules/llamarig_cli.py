@@ -1,0 +1,78 @@
+#!/usr/bin/python
+"""Run one verb of the agent's command line, and take its JSON as the result."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: llamarig_cli
+short_description: Run one verb of the llamarig command on the host
+description:
+  - Runs C(llamarig <verb> --json) and returns the C(data) of its envelope; an C(error) of the envelope fails the task
+    with the command's own words.
+  - In check mode a verb that changes things runs with C(--check). On a host that has no agent yet, check mode reports a change.
+options:
+  argv:
+    description: The verb and its arguments.
+    type: list
+    elements: str
+    required: true
+  changes:
+    description: Whether the verb can change the host; it then takes C(--check).
+    type: bool
+    default: false
+  unhealthy_fails:
+    description: Whether a verdict of C(unhealthy) fails the task.
+    type: bool
+    default: true
+attributes:
+  check_mode: {support: full}
+"""
+EXAMPLES = r"""
+- name: Ask the doctor
+  llamarig_cli:
+    argv: [doctor]
+"""
+RETURN = r"""
+data: {description: The data of the command's envelope., returned: success, type: dict}
+"""
+COMMAND = "/opt/llamarig/current/bin/llamarig"
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "argv": {"type": "list", "elements": "str", "required": True},
+            "changes": {"type": "bool", "default": False},
+            "unhealthy_fails": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if not os.path.exists(COMMAND):
+        if module.check_mode:
+            module.exit_json(changed=params["changes"], data={}, skipped_reason="the agent is not deployed yet")
+        module.fail_json(msg=f"{COMMAND} is missing: run the agent role first")
+    checking = ["--check"] if module.check_mode and params["changes"] else []
+    code, out, err = module.run_command([COMMAND, *params["argv"], *checking, "--json"])
+    try:
+        envelope = json.loads(out)
+    except ValueError:
+        module.fail_json(msg=f"llamarig {' '.join(params['argv'])} exited {code}: {(err or out).strip()[-2000:]}")
+        return
+    error, data = envelope.get("error"), envelope.get("data") or {}
+    if error:
+        lines = [error["message"], *error.get("log_lines", []), f"remedy: {error['remedy']}" if error["remedy"] else ""]
+        module.fail_json(msg="\n".join(line for line in lines if line), data=data)
+    if code != 0 and params["unhealthy_fails"] and not module.check_mode:
+        failed = [f"{c['name']}: {c['message']} - {c['remedy']}" for c in data.get("checks", []) if c["status"] == "fail"]
+        module.fail_json(msg="\n".join(["the doctor is not content:", *failed]), data=data)
+    module.exit_json(changed=bool(data.get("changed")), data=data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,357 @@
+"""The command ``llamarig``: verbs over the host's specs and state. Thin; every verb says what other rooms know."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from llamarig import __version__
+from llamarig.cli.output import envelope, fail, finish, table
+from llamarig.errors import ExitCode, LlamarigError, NotAllowedError
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print a versioned JSON envelope.")
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends with a sentence, never with a traceback."""
+    cli(prog_name="llamarig")
+
+
+@click.group(context_settings=_CONTEXT, epilog="Exit codes: docs/reference/cli.md. Every verb takes --help and --json.")
+def cli() -> None:
+    """Serve models with llama.cpp on this host, and switch between them safely."""
+
+
+def _root() -> Path:
+    return Path(os.environ.get("LLAMARIG_ROOT", "/"))
+
+
+def _needs_root(command: str, *, as_json: bool) -> None:
+    if os.geteuid() != 0:
+        words = " ".join(sys.argv[1:])
+        fail(command, NotAllowedError("only root may do this for now", f"sudo llamarig {words}"), as_json=as_json)
+
+
+def _switcher(progress: Any) -> Any:
+    from llamarig.daemon.state import StateStore  # noqa: PLC0415  list and version start without it
+    from llamarig.daemon.switching import Switcher  # noqa: PLC0415
+    from llamarig.runtime.engine import LlamaServer  # noqa: PLC0415
+    from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
+    from llamarig.runtime.systemd import Systemd  # noqa: PLC0415
+
+    root = _root()
+    return Switcher(
+        specs=SpecStore(root), state=StateStore(root), units=Systemd(), engine=LlamaServer(root), progress=progress
+    )
+
+
+def _stop_like_ctrl_c() -> None:
+    """Let a closed terminal or a kill end a switch as Ctrl-C does: by going back, not by dying half-way."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
+
+
+def _say(*, as_json: bool) -> Any:
+    return lambda text: None if as_json else click.echo(f"  {text}", err=True)
+
+
+@cli.command("list")
+@_JSON
+def list_command(*, as_json: bool) -> None:
+    """List the services of this host; the active one is starred."""
+    from llamarig.daemon.state import StateStore  # noqa: PLC0415
+    from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
+
+    root = _root()
+    try:
+        specs = SpecStore(root).all()
+    except LlamarigError as error:
+        fail("list", error, as_json=as_json)
+    active = StateStore(root).read().active
+    rows = [
+        {
+            "service": spec.service,
+            "active": spec.service == active,
+            "profile": spec.profile,
+            "strategy": spec.strategy,
+            "url": spec.url,
+            "context": spec.origins.get("ctx_size", {}).get("value"),
+            "description": spec.description,
+        }
+        for spec in specs
+    ]
+    lines = table(
+        ("", "SERVICE", "PROFILE", "STRATEGY", "CONTEXT", "URL"),
+        [
+            ("*" if r["active"] else "", *(str(r[k]) for k in ("service", "profile", "strategy", "context", "url")))
+            for r in rows
+        ],
+    )
+    finish("list", {"services": rows}, lines if rows else ["this host runs no service"], as_json=as_json)
+
+
+@cli.command()
+@_JSON
+def status(*, as_json: bool) -> None:
+    """Say what serves now, since when its unit runs, and whether a switch is under way."""
+    from llamarig.daemon.state import StateStore  # noqa: PLC0415
+    from llamarig.runtime.engine import LlamaServer  # noqa: PLC0415
+    from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
+    from llamarig.runtime.systemd import Systemd  # noqa: PLC0415
+
+    root = _root()
+    state = StateStore(root).read()
+    data: dict[str, Any] = {"active": state.active, "switching_to": state.switching_to, "unit": None, "health": None}
+    lines = [f"active:  {state.active or 'none'}"]
+    try:
+        if state.active is not None:
+            spec = SpecStore(root).get(state.active)
+            unit = Systemd().state(state.active)
+            data |= {
+                "unit": {"active": unit.active, "sub": unit.sub, "restarts": unit.restarts, "enabled": unit.enabled},
+                "health": LlamaServer(root).health(spec),
+                "url": spec.url,
+                "profile": spec.profile,
+                "spec_sha256": spec.spec_sha256,
+                "image": spec.image,
+            }
+            lines += [
+                f"profile: {spec.profile} ({spec.strategy})",
+                f"health:  {data['health']} at {spec.url}",
+                f"unit:    {unit.active} ({unit.sub}), {unit.restarts} restarts",
+                f"engine:  {spec.image}",
+            ]
+    except LlamarigError as error:
+        fail("status", error, as_json=as_json)
+    if state.switching_to is not None:
+        lines.append(f"switch:  to {state.switching_to} is under way")
+    finish("status", data, lines, as_json=as_json)
+
+
+@cli.command()
+@click.argument("service", required=False)
+@_JSON
+def plan(service: str | None, *, as_json: bool) -> None:
+    """Show how a service is laid out, with the layer of every setting, before anything is touched.
+
+    \b
+    Examples:
+      llamarig plan            every service of this host
+      llamarig plan chat       one of them, with its llama-server arguments
+    """  # noqa: D301  click's mark
+    from llamarig.cli.plan import describe, summary  # noqa: PLC0415
+    from llamarig.daemon.state import StateStore  # noqa: PLC0415
+    from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
+
+    store = SpecStore(_root())
+    active = StateStore(_root()).read().active
+    try:
+        specs = [store.get(service)] if service else store.all()
+    except LlamarigError as error:
+        fail("plan", error, as_json=as_json)
+    leaves = {spec.service: [active] if active and active != spec.service else [] for spec in specs}
+    data = {"specs": [{**spec.to_dict(), "leaves": leaves[spec.service]} for spec in specs]}
+    lines = describe(specs[0], leaves[specs[0].service]) if service else summary(specs, leaves)
+    finish("plan", data, lines, as_json=as_json)
+
+
+@cli.command()
+@click.argument("service")
+@_JSON
+def switch(service: str, *, as_json: bool) -> None:
+    """Make SERVICE the active one; if it does not come to serve, the one before serves again.
+
+    Ctrl-C goes back to the service before.
+
+    \b
+    Examples:
+      sudo llamarig switch chat
+      sudo llamarig switch chat --json
+    """  # noqa: D301
+    _needs_root("switch", as_json=as_json)
+    _stop_like_ctrl_c()
+    try:
+        outcome = _switcher(_say(as_json=as_json)).switch(service)
+    except LlamarigError as error:
+        fail("switch", error, as_json=as_json)
+    _finish_outcome("switch", outcome, as_json=as_json)
+
+
+@cli.command(hidden=True)
+@click.option("--check", "dry", is_flag=True, help="Say what would happen; change nothing.")
+@_JSON
+def reconcile(*, dry: bool, as_json: bool) -> None:
+    """Make what serves what should serve; the playbook's last word to a host."""
+    _needs_root("reconcile", as_json=as_json)
+    _stop_like_ctrl_c()
+    try:
+        outcome = _switcher(_say(as_json=as_json)).reconcile(dry=dry)
+    except LlamarigError as error:
+        fail("reconcile", error, as_json=as_json)
+    if outcome is None:
+        finish("reconcile", {"active": None, "changed": False}, ["this host runs no service"], as_json=as_json)
+    else:
+        _finish_outcome("reconcile", outcome, as_json=as_json)
+
+
+def _finish_outcome(command: str, outcome: Any, *, as_json: bool) -> None:
+    data = {
+        "active": outcome.active,
+        "previous": outcome.previous,
+        "changed": outcome.changed,
+        "message": outcome.message,
+        "phases": outcome.phases,
+        "answer": outcome.answer.text if outcome.answer else None,
+    }
+    total = sum(outcome.phases.values())
+    lines = [f"{outcome.message}{f' ({total:.1f} s)' if total else ''}"]
+    if outcome.answer:
+        lines.append(f"  it answers: {outcome.answer.text.strip()!r}")
+    finish(command, data, lines, as_json=as_json)
+
+
+@cli.command()
+@_JSON
+def stop(*, as_json: bool) -> None:
+    """Stop the active service, and keep it from starting with the host."""
+    _needs_root("stop", as_json=as_json)
+    try:
+        stopped = _switcher(_say(as_json=as_json)).stop()
+    except LlamarigError as error:
+        fail("stop", error, as_json=as_json)
+    text = f"{stopped} is stopped; start it again with: llamarig switch {stopped}" if stopped else "nothing was active"
+    finish("stop", {"stopped": stopped, "changed": stopped is not None}, [text], as_json=as_json)
+
+
+@cli.command()
+@click.argument("service", required=False)
+@click.option("-n", "--lines", default=50, show_default=True, help="How many lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as the log grows; Ctrl-C ends it.")
+@click.option("--raw", is_flag=True, help="The engine's JSON lines as they are.")
+@_JSON
+def logs(service: str | None, *, lines: int, follow: bool, raw: bool, as_json: bool) -> None:
+    """Show the log of SERVICE, by default of the active one.
+
+    \b
+    Examples:
+      llamarig logs -f
+      llamarig logs chat -n 200 --raw
+    """  # noqa: D301
+    from llamarig.daemon.state import StateStore  # noqa: PLC0415
+    from llamarig.runtime.logline import readable  # noqa: PLC0415
+    from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
+    from llamarig.runtime.systemd import journal  # noqa: PLC0415
+
+    name = service or StateStore(_root()).read().active
+    try:
+        if name is None:
+            raise LlamarigError("no service is active", "name one: llamarig logs <service>")
+        SpecStore(_root()).get(name)
+    except LlamarigError as error:
+        fail("logs", error, as_json=as_json)
+    show = (lambda line: line) if raw else readable
+    if follow and not as_json:
+        from llamarig.cli.follow import follow_log  # noqa: PLC0415
+
+        follow_log(name, lines, show)
+        return
+    found = [show(line) for line in journal(name, ["--lines", str(lines)])]
+    finish("logs", {"service": name, "lines": found}, found, as_json=as_json)
+
+
+@cli.command()
+@_JSON
+def doctor(*, as_json: bool) -> None:
+    """Check this host; one line a check, with the remedy where something is wrong.
+
+    Exits 0 when all is well, 6 when a check fails. Warnings do not change the exit code.
+    """
+    from llamarig.checks.doctor import Box, examine  # noqa: PLC0415
+    from llamarig.checks.result import Status  # noqa: PLC0415
+    from llamarig.daemon.state import StateStore  # noqa: PLC0415
+    from llamarig.runtime.engine import LlamaServer  # noqa: PLC0415
+    from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
+    from llamarig.runtime.systemd import Systemd  # noqa: PLC0415
+
+    root = _root()
+    box = Box(SpecStore(root), StateStore(root), Systemd(), LlamaServer(root))
+    colours = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}
+    results = []
+    for result in examine(box):
+        results.append(result)
+        if not as_json:
+            click.echo(f"{click.style(result.status.value.ljust(4), fg=colours[result.status])}  {result.name}: {result.message}")
+            if result.remedy:
+                click.echo(f"      remedy: {result.remedy}")
+    healthy = all(result.status is not Status.FAIL for result in results)
+    spec = None
+    try:
+        spec = box.active()
+    except LlamarigError:
+        healthy = False
+    data = {
+        "healthy": healthy,
+        "url": spec.url if spec else None,
+        "active": spec.service if spec else None,
+        "checks": [
+            {"name": r.name, "status": r.status.value, "message": r.message, "remedy": r.remedy, "seconds": r.seconds}
+            for r in results
+        ],
+    }
+    if as_json:
+        click.echo(envelope("doctor", data))
+    else:
+        click.echo("healthy" if healthy else "unhealthy")
+    sys.exit(int(ExitCode.OK if healthy else ExitCode.UNHEALTHY))
+
+
+@cli.command()
+@click.option("-n", "--lines", default=20, show_default=True, help="How many events.")
+@_JSON
+def history(*, lines: int, as_json: bool) -> None:
+    """Show past switches, newest last, with how they ended and why."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from llamarig.daemon.state import StateStore  # noqa: PLC0415
+
+    events = StateStore(_root()).history()[-lines:]
+    rows = [
+        (
+            datetime.fromtimestamp(event["time"], UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            str(event["kind"]),
+            str(event["service"]),
+            str(event["previous"] or "-"),
+            str(event["outcome"]),
+            f"{sum(event['phases'].values()):.1f} s",
+            str(event["reason"]),
+        )
+        for event in events
+    ]
+    lines_out = table(("TIME (UTC)", "WHAT", "SERVICE", "BEFORE", "OUTCOME", "TOOK", "REASON"), rows)
+    finish("history", {"events": events}, lines_out if rows else ["nothing happened yet"], as_json=as_json)
+
+
+@cli.command()
+@_JSON
+def version(*, as_json: bool) -> None:
+    """Say which llamarig this is."""
+    try:
+        from llamarig._release import RELEASE  # type: ignore[import-not-found]  # noqa: PLC0415  written by the build
+    except ImportError:
+        RELEASE = None  # noqa: N806
+    python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    data = {"version": __version__, "release": RELEASE, "python": python}
+    finish(
+        "version", data, [f"llamarig {__version__} (release {RELEASE or 'none: a checkout'}, Python {python})"], as_json=as_json
+    )

@@ -1,0 +1,61 @@
+"""Model files that come from the control node: looked at before any host is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from llamarig.errors import ConfigError, Problem
+
+
+def check_local_models(host: str, sources: list[dict[str, Any]], root: Path) -> None:
+    """Check existence, size and checksum of every file with a ``path``; make the paths absolute in place.
+
+    A relative path is relative to ``root``. A checksum once seen is remembered in ``.cache``
+    for the file's size and modification time, so that tens of GB are read once.
+
+    Raises:
+        ConfigError: with every file that is missing or not what the profile says.
+
+    """
+    problems = []
+    for source in sources:
+        if not source["path"]:
+            continue
+        path = root / source["path"]
+        source["path"] = str(path)
+        message = _fault(path, source, root / ".cache" / "sha256")
+        if message:
+            remedy = "correct path, bytes and sha256 in the profile, or fetch the file again"
+            problems.append(Problem(host, f"file {source['name']}", message, remedy))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _fault(path: Path, source: dict[str, Any], cache: Path) -> str | None:
+    if not path.is_file():
+        return f"there is no file {path}"
+    size = path.stat().st_size
+    if size != source["bytes"]:
+        return f"{path} has {size} bytes, the profile says {source['bytes']}"
+    digest = _sha256(path, cache)
+    if digest != source["sha256"]:
+        return f"{path} has sha256 {digest}, the profile says {source['sha256']}"
+    return None
+
+
+def _sha256(path: Path, cache: Path) -> str:
+    info = path.stat()
+    stamp = [str(path), info.st_size, info.st_mtime_ns, info.st_ino]
+    note = cache / hashlib.sha256(json.dumps(stamp).encode()).hexdigest()
+    if note.is_file():
+        return note.read_text(encoding="ascii")
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = note.with_suffix(f".{info.st_ino}")
+    temporary.write_text(digest, encoding="ascii")
+    temporary.replace(note)
+    return digest

@@ -1,0 +1,108 @@
+"""What a host remembers: the active service, a switch under way, the history. Survives a power cut."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from llamarig.config import paths
+from llamarig.errors import BusyError
+
+_SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The active service, and the one being switched to while a switch is under way."""
+
+    active: str | None = None
+    switching_to: str | None = None
+
+
+class StateStore:
+    """State and history below ``/var/lib/llamarig``."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.directory = root / paths.STATE.lstrip("/")
+
+    def read(self) -> State:
+        """Return the state; a host that never served has an empty one."""
+        try:
+            data = json.loads((self.directory / "state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return State()
+        return State(active=data.get("active"), switching_to=data.get("switching_to"))
+
+    def write(self, state: State) -> None:
+        """Replace the state atomically, on disk before this returns."""
+        self._replace(self.directory / "state.json", json.dumps({"schema_version": _SCHEMA, **asdict(state)}))
+
+    def record(self, event: dict[str, Any]) -> None:
+        """Append one event to the history."""
+        with (self.directory / "history.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(event, sort_keys=True) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return all events, oldest first; a line cut by a power failure is left out."""
+        events = []
+        try:
+            lines = (self.directory / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        for line in lines:
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                continue
+        return events
+
+    def keep(self, service: str, files: dict[str, bytes]) -> None:
+        """Remember the files that a service was last seen to serve with."""
+        for name, content in files.items():
+            self._replace(self.directory / "last-good" / service / name, content.decode())
+
+    def kept(self, service: str) -> dict[str, bytes]:
+        """Return what :meth:`keep` remembered, empty where there is nothing."""
+        directory = self.directory / "last-good" / service
+        return {path.name: path.read_bytes() for path in sorted(directory.glob("*"))} if directory.is_dir() else {}
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the host: one switch at a time.
+
+        Raises:
+            BusyError: another switch holds it.
+
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "lock").open("a+", encoding="ascii") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                target = self.read().switching_to
+                msg = f"a switch to {target!r} is under way" if target else "another llamarig command is at work"
+                raise BusyError(msg, "wait for it: llamarig status") from error
+            yield
+
+    @staticmethod
+    def _replace(path: Path, content: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

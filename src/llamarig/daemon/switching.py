@@ -1,0 +1,307 @@
+"""Switching is a transaction: whatever happens, the new service serves or the old one does.
+
+validate -> stop -> start -> health -> completion -> commit. Until the commit the old service stays the one that starts
+with the host, so that a crash at any point ends, after a reboot or a ``reconcile``, with a service that serves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from llamarig.config import paths
+from llamarig.config.spec import Spec
+from llamarig.daemon.state import State, StateStore
+from llamarig.errors import LlamarigError, NotFoundError, SwitchError
+from llamarig.runtime.engine import Answer, Engine, EngineError
+from llamarig.runtime.logline import last_words
+from llamarig.runtime.specs import SpecStore
+from llamarig.runtime.systemd import Units
+
+PROMPT: Final = "Say hello in one short sentence."
+TOKENS: Final = 16
+_ANSWER_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.1
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a switch or a reconciliation ended."""
+
+    active: str
+    previous: str | None
+    changed: bool
+    message: str
+    answer: Answer | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+class _FailedToServeError(Exception):
+    """The service did not come to serve; the message says in which phase and why."""
+
+
+class Switcher:
+    """The transaction, over a service manager, an engine and the host's files."""
+
+    def __init__(
+        self,
+        *,
+        specs: SpecStore,
+        state: StateStore,
+        units: Units,
+        engine: Engine,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        progress: Progress = lambda _: None,
+    ) -> None:
+        self.specs = specs
+        self.state = state
+        self.units = units
+        self.engine = engine
+        self.clock = clock
+        self.now = now
+        self.sleep = sleep
+        self.progress = progress
+        self.phases: dict[str, float] = {}
+
+    def switch(self, service: str) -> Outcome:
+        """Make ``service`` the active one; a service that serves already is left alone.
+
+        Raises:
+            NotFoundError: no such service here.
+            BusyError: another switch is under way.
+            SwitchError: it failed, and what serves now.
+
+        """
+        target = self.specs.get(service)
+        with self.state.lock():
+            before = self._active()
+            if before == service and self._serves(target):
+                return Outcome(service, before, changed=False, message=f"{service} is active already")
+            return self._transact(target, before)
+
+    def reconcile(self, *, dry: bool = False) -> Outcome | None:
+        """Make what serves what should serve: the active service with its present spec, the default where none is.
+
+        Returns None on a host that runs no service. With ``dry``, says what would happen and changes nothing.
+
+        Raises:
+            BusyError: a switch is under way.
+            SwitchError: it failed, and what serves now.
+
+        """
+        with self.state.lock():
+            before = self._active()
+            wanted = before if before and self._known(before) else self.specs.default_service()
+            if wanted is None:
+                return None
+            target = self.specs.get(wanted)
+            strays = [name for name in self.units.running() if name != wanted]
+            if before == wanted and not strays and (self._serves(target) or self._comes_up(target)):
+                self._commit(target)
+                return Outcome(wanted, before, changed=False, message=f"{wanted} serves with its present spec")
+            if dry:
+                return Outcome(wanted, before, changed=True, message=f"would start {wanted}")
+            return self._transact(target, before if before and self._known(before) else None)
+
+    def stop(self) -> str | None:
+        """Stop the active service and keep it from starting with the host; returns its name."""
+        with self.state.lock():
+            active = self.state.read().active
+            for name in self.units.running():
+                self.progress(f"stopping {name}")
+                self.units.stop(name)
+            if active and self._known(active):
+                self.units.disable(active)
+            self.state.write(State())
+            if active:
+                self.state.record(self._event("stop", active, None, "ok", ""))
+            return active
+
+    def _active(self) -> str | None:
+        """Return the active service, after putting away what an interrupted switch left behind."""
+        state = self.state.read()
+        if state.switching_to is not None:
+            self.state.record(self._event("switch", state.switching_to, state.active, "interrupted", "found unfinished"))
+            self.state.write(State(active=state.active))
+        return state.active
+
+    def _known(self, service: str) -> bool:
+        try:
+            self.specs.get(service)
+        except NotFoundError:
+            return False
+        return True
+
+    def _serves(self, spec: Spec) -> bool:
+        running = self.specs.running(spec.service)
+        if running is None or running.spec_sha256 != spec.spec_sha256:
+            return False
+        return self.units.state(spec.service).is_running and self.engine.health(spec) == "ok"
+
+    def _comes_up(self, spec: Spec) -> bool:
+        """Wait for a service that is loading already, as after a reboot, instead of starting it over."""
+        running = self.specs.running(spec.service)
+        if running is None or running.spec_sha256 != spec.spec_sha256:
+            return False
+        if not self.units.state(spec.service).is_running:
+            return False
+        try:
+            self._wait_for_health(spec)
+        except _FailedToServeError:
+            return False
+        return True
+
+    def _transact(self, target: Spec, before: str | None) -> Outcome:
+        self.phases = {}
+        self._validate(target, before)
+        self.state.write(State(active=before, switching_to=target.service))
+        try:
+            self._phase("stop", self._stop_all)
+            answer = self._bring_up(target)
+        except _FailedToServeError as failure:
+            raise self._restore(target, before, str(failure)) from failure
+        except LlamarigError as failure:
+            raise self._restore(target, before, failure.message) from failure
+        except KeyboardInterrupt:
+            self.progress("interrupted: going back")
+            error = self._restore(target, before, "interrupted by Ctrl-C")
+            raise error from None
+        self._phase("commit", lambda: self._commit(target))
+        self.state.record(self._event("switch", target.service, before, "ok", ""))
+        return Outcome(
+            target.service,
+            before,
+            changed=True,
+            message=f"{target.service} serves at {target.url}",
+            answer=answer,
+            phases=self.phases,
+        )
+
+    def _validate(self, target: Spec, before: str | None) -> None:
+        """Refuse what is sure to fail while the old service still serves."""
+        for item in target.files:
+            path = self.specs.path(item.path)
+            if not path.is_file():
+                msg, remedy = f"{target.service}: model file {item.path} is missing", "run playbooks/site.yml again"
+            elif path.stat().st_size != item.bytes:
+                msg = f"{target.service}: {item.path} has {path.stat().st_size} bytes, its profile says {item.bytes}"
+                remedy = "run playbooks/site.yml again: it fetches the file anew"
+            else:
+                continue
+            self.state.record(self._event("switch", target.service, before, "refused", msg))
+            raise SwitchError(f"{msg}; nothing was touched", remedy, before, [])
+
+    def _stop_all(self) -> None:
+        for name in self.units.running():
+            self.progress(f"stopping {name}")
+            self.units.stop(name)
+
+    def _bring_up(self, spec: Spec) -> Answer:
+        self.progress(f"starting {spec.service}")
+        self._phase("start", lambda: self.units.start(spec.service))
+        self._phase("load", lambda: self._wait_for_health(spec))
+        self.progress(f"{spec.service} is loaded, asking for a completion")
+        try:
+            return self._phase("completion", lambda: self.engine.complete(spec, PROMPT, TOKENS, _ANSWER_SECONDS))
+        except EngineError as error:
+            msg = f"{spec.service} loaded, but {error}"
+            raise _FailedToServeError(msg) from error
+
+    def _wait_for_health(self, spec: Spec) -> None:
+        start = said = self.clock()
+        seen_up = False
+        while True:
+            health = self.engine.health(spec)
+            state = self.units.state(spec.service)
+            if health == "ok" and state.is_running:
+                return
+            elapsed = self.clock() - start
+            seen_up = seen_up or state.is_running
+            if state.active == "failed" or (state.is_failed and (seen_up or elapsed > 2)):  # noqa: PLR2004  seconds
+                msg = f"{spec.service} did not start: its unit is {state.active} ({state.sub}, {state.result})"
+                raise _FailedToServeError(msg)
+            if elapsed > spec.load_timeout_seconds:
+                msg = f"{spec.service} was not ready after {spec.load_timeout_seconds} s (health: {health})"
+                raise _FailedToServeError(msg)
+            if self.clock() - said >= 5:  # noqa: PLR2004  seconds
+                said = self.clock()
+                self.progress(f"{spec.service} is {health}, {elapsed:.0f} s")
+            self.sleep(_POLL_SECONDS)
+
+    def _commit(self, target: Spec) -> None:
+        for spec in self.specs.all():
+            enabled = self.units.state(spec.service).enabled == "enabled"
+            if spec.service == target.service and not enabled:
+                self.units.enable(spec.service)
+            elif spec.service != target.service and enabled:
+                self.units.disable(spec.service)
+        if self.state.read() != State(active=target.service):
+            self.state.write(State(active=target.service))
+        files = self._own_files(target.service)
+        if self.state.kept(target.service) != files:
+            self.state.keep(target.service, files)
+
+    def _own_files(self, service: str) -> dict[str, bytes]:
+        return {name: path.read_bytes() for name, path in self._own_paths(service).items()}
+
+    def _own_paths(self, service: str) -> dict[str, Path]:
+        return {
+            "spec.json": self.specs.path(paths.SPECS) / f"{service}.json",
+            "compose.yaml": self.specs.path(paths.COMPOSE) / service / "compose.yaml",
+        }
+
+    def _restore(self, target: Spec, before: str | None, reason: str) -> SwitchError:
+        """Bring back what served before; returns the error that says how it went."""
+        log = last_words(self.units.log(target.service, 60))
+        self.progress(f"failed: {reason}")
+        self.units.stop(target.service)
+        serving: str | None = None
+        how = "nothing served before"
+        if before is not None:
+            how = self._bring_back(before, target)
+            serving = before if how.endswith("serves again") else None
+        self.state.write(State(active=before))
+        self.state.record({**self._event("switch", target.service, before, "failed", reason), "log_lines": log})
+        return SwitchError(f"{reason}; {how}", f"llamarig logs {target.service}", serving, log)
+
+    def _bring_back(self, before: str, target: Spec) -> str:
+        restored = ""
+        kept = self.state.kept(before)
+        if before == target.service:
+            # The service itself was changed: what it last served with comes back, files and all.
+            if not kept:
+                return f"{before} has no earlier spec to go back to"
+            for name, path in self._own_paths(before).items():
+                path.write_bytes(kept[name])
+            restored = " with its previous spec"
+        self.progress(f"bringing back {before}{restored}")
+        try:
+            self._bring_up(self.specs.get(before))
+        except (_FailedToServeError, LlamarigError) as error:
+            return f"{before} could not be brought back either: {error}"
+        return f"{before}{restored} serves again"
+
+    def _phase(self, name: str, work: Callable[[], Any]) -> Any:
+        start = self.clock()
+        try:
+            return work()
+        finally:
+            self.phases[name] = round(self.clock() - start, 3)
+
+    def _event(self, kind: str, service: str, before: str | None, outcome: str, reason: str) -> dict[str, Any]:
+        return {
+            "time": round(self.now(), 3),
+            "kind": kind,
+            "service": service,
+            "previous": before,
+            "outcome": outcome,
+            "reason": reason,
+            "phases": dict(self.phases),
+        }

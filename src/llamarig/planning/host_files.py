@@ -1,0 +1,121 @@
+"""What a host's specs look like as files: the manifest that the llama_service role prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llamarig.config import paths
+from llamarig.config.spec import Spec
+
+_TMPFS = "/tmp:rw,noexec,nosuid,nodev,size=64m"  # noqa: S108  inside the container
+
+
+def compose_project(spec: Spec) -> dict[str, Any]:
+    """Return the compose project of one service.
+
+    ``$`` is doubled in every value that users may write, because compose interpolates it
+    (https://docs.docker.com/reference/compose-file/interpolation/).
+    """
+    mounts = [_mount(spec.models_dir, paths.CONTAINER_MODELS)]
+    if spec.api_key_file:
+        mounts.append(_mount(spec.api_key_file, paths.CONTAINER_KEY))
+    address = f"[{spec.bind}]" if ":" in spec.bind else spec.bind
+    return {
+        "name": paths.container(spec.service),
+        "services": {
+            "server": {
+                "image": spec.image,
+                "container_name": paths.container(spec.service),
+                "command": [word.replace("$", "$$") for word in spec.argv],
+                "user": f"{paths.ENGINE_UID}:{paths.ENGINE_UID}",
+                "read_only": True,
+                "cap_drop": ["ALL"],
+                "security_opt": ["no-new-privileges:true"],
+                "restart": "no",
+                "init": False,
+                "stop_grace_period": f"{spec.drain_seconds}s",
+                "mem_limit": f"{spec.memory_mib}m",
+                "memswap_limit": f"{spec.memory_mib}m",
+                "pids_limit": 1024,
+                "cgroup_parent": paths.slice_unit(spec.service),
+                "ports": [f"{address}:{spec.port}:8080"],
+                "volumes": mounts,
+                "tmpfs": [_TMPFS],
+                # No config.ini of anybody's home is read, and nothing is cached across starts.
+                "environment": {"HOME": "/tmp", "LLAMA_CACHE": "/tmp"},  # noqa: S108
+                "labels": {"llamarig.service": spec.service, "llamarig.spec": spec.spec_sha256},
+                # The foreground compose writes the log to the journal; a second copy would fill the disk.
+                "logging": {"driver": "none"},
+            }
+        },
+    }
+
+
+def manifest(specs: list[Spec], api_keys: Mapping[str, str], default_service: str | None) -> dict[str, Any]:
+    """Return the manifest of all services of a host; entries with ``template`` are rendered by the role."""
+    files: list[dict[str, Any]] = [
+        {
+            "path": paths.HOST_FILE,
+            "template": "host.json.j2",
+            "vars": {"host": {"schema_version": 1, "default_service": default_service}},
+        }
+    ]
+    secrets = []
+    for spec in specs:
+        unit = {
+            "service": spec.service,
+            "profile": spec.profile,
+            "container": paths.container(spec.service),
+            "slice": paths.slice_unit(spec.service),
+            "compose": f"{paths.COMPOSE}/{spec.service}/compose.yaml",
+            "spec": f"{paths.SPECS}/{spec.service}.json",
+            "running": f"{paths.RUNNING}/{spec.service}.json",
+            "stop": f"{paths.LIBEXEC}/engine-stop",
+            "drain_seconds": spec.drain_seconds,
+            "stop_seconds": spec.drain_seconds + 15,
+        }
+        files += [
+            {"path": unit["spec"], "template": "spec.json.j2", "vars": {"spec": spec.to_dict()}},
+            {"path": unit["compose"], "template": "compose.yaml.j2", "vars": {"compose": compose_project(spec)}},
+            {"path": f"{paths.UNITS}/{paths.unit(spec.service)}", "template": "llama.service.j2", "vars": {"unit": unit}},
+            {"path": f"{paths.UNITS}/{unit['slice']}", "template": "llama.slice.j2", "vars": {"unit": unit}},
+        ]
+        if spec.api_key_file:
+            secrets.append(
+                {
+                    "path": spec.api_key_file,
+                    "content": api_keys[spec.service] + "\n",
+                    "owner": "root",
+                    "group": "llama-engine",
+                    "mode": "0640",
+                }
+            )
+    return {
+        "directories": [
+            {"path": paths.ETC},
+            {"path": paths.SPECS},
+            {"path": paths.COMPOSE},
+            {"path": paths.KEYS, "group": "llama-engine", "mode": "0750"},
+            *({"path": f"{paths.COMPOSE}/{spec.service}"} for spec in specs),
+        ],
+        "files": files,
+        "secrets": secrets,
+        "prune": [
+            {"directory": paths.UNITS, "pattern": "llama-*.service", "contains": "llamarig", "units": True},
+            {"directory": paths.UNITS, "pattern": "llama-*.slice", "contains": "llamarig"},
+            {"directory": paths.SPECS, "pattern": "*.json"},
+            {"directory": paths.COMPOSE, "pattern": "*"},
+            {"directory": paths.KEYS, "pattern": "*.key"},
+        ],
+    }
+
+
+def _mount(source: str, target: str) -> dict[str, Any]:
+    return {
+        "type": "bind",
+        "source": source,
+        "target": target,
+        "read_only": True,
+        "bind": {"create_host_path": False},
+    }

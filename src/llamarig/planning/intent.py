@@ -1,0 +1,176 @@
+"""The border to Ansible: plain variables of one host in, records or problems out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from llamarig.config.records import Engine, Hardware, HostIntent, Profile, Service
+from llamarig.errors import ConfigError, Problem
+from llamarig.planning import host_files
+from llamarig.planning.plan import Plan, resolve
+
+CATALOGUE_PREFIX: Final = "llm_profiles_"
+SENTINEL: Final = "fleet_layer_loaded"
+R = TypeVar("R", bound=BaseModel)
+
+
+def plan_host(host: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Plan one host from its Ansible variables.
+
+    Returns the plan as plain types, with ``manifest`` for the llama_service role.
+
+    Raises:
+        ConfigError: with every problem found.
+
+    """
+    plan, api_keys = read_plan(host, variables)
+    return {
+        **plan.to_dict(),
+        "manifest": host_files.manifest(plan.specs, api_keys, plan.default_service),
+    }
+
+
+def read_plan(host: str, variables: Mapping[str, Any]) -> tuple[Plan, dict[str, str]]:
+    """Validate and resolve; the keys of services are returned beside the plan, never in it."""
+    if variables.get(SENTINEL) is not True:
+        raise ConfigError(
+            [
+                Problem(
+                    host,
+                    "group_vars",
+                    "the fleet layer is not loaded: the inventory of this host has no link to group_vars",
+                    "ln -s ../../group_vars inventories/<site>/group_vars (an absolute link for a site elsewhere)",
+                )
+            ]
+        )
+    problems: list[Problem] = []
+    profiles = _profiles(host, variables, problems)
+    hardware = _record(host, "host_hardware", Hardware, variables.get("host_hardware"), problems)
+    engine = _record(host, "llama_image_engine", Engine, variables.get("llama_image_engine"), problems)
+    services = []
+    declared = variables.get("llm_services", [])
+    if not isinstance(declared, list):
+        problems.append(Problem(host, "llm_services", "must be a list of services", "begin each with '- name:'"))
+        declared = []
+    for number, item in enumerate(declared):
+        name = item.get("name") if isinstance(item, dict) else None
+        service = _record(host, f"llm_services[{number}]", Service, item, problems, service=str(name) if name else None)
+        if service is not None:
+            services.append(service)
+    intent = None
+    if hardware and engine:
+        intent = _record(
+            host,
+            "host_vars",
+            HostIntent,
+            {
+                "host": host,
+                "hardware": hardware,
+                "engine": engine,
+                "services": services,
+                "default_service": variables.get("llm_default_service"),
+                "server_defaults": variables.get("llm_server_defaults") or {},
+                "models_dir": variables.get("fleet_models_dir"),
+            },
+            problems,
+        )
+    if intent is None:
+        raise ConfigError(problems)
+    plan, found = resolve(intent, profiles)
+    problems += found
+    if problems:
+        raise ConfigError(problems)
+    return plan, {service.name: service.api_key for service in intent.services if service.api_key}
+
+
+def require_service(host: str, specs: list[dict[str, Any]], name: str | None) -> None:
+    """Check the service that ``--tags switch -e service=`` names.
+
+    Raises:
+        ConfigError: no such service on this host.
+
+    """
+    names = [spec["service"] for spec in specs]
+    if name not in names:
+        said = "no service was named" if not name else f"this host runs no service {name!r}"
+        remedy = f"-e service=<name>, one of: {', '.join(names) or 'none'}; --limit leaves out other hosts"
+        raise ConfigError([Problem(host, "service", said, remedy)])
+
+
+def _profiles(host: str, variables: Mapping[str, Any], problems: list[Problem]) -> dict[str, Profile]:
+    used = {s.get("profile") for s in variables.get("llm_services") or [] if isinstance(s, dict)}
+    profiles: dict[str, Profile] = {}
+    origin: dict[str, str] = {}
+    for variable in sorted(v for v in variables if v.startswith(CATALOGUE_PREFIX)):
+        fragment = variables[variable] or {}
+        for name, data in fragment.items():
+            if name in origin:
+                problems.append(
+                    Problem(
+                        host,
+                        f"profile {name}",
+                        f"is defined twice, in {origin[name]} and {variable}",
+                        "rename or remove one of them",
+                    )
+                )
+                continue
+            origin[name] = variable
+            found: list[Problem] = []
+            profile = _record(host, f"profile {name}", Profile, data, found)
+            if profile is not None:
+                profiles[name] = profile
+            elif name in used:
+                problems += found
+                profiles[name] = _placeholder()
+    return profiles
+
+
+def _placeholder() -> Profile:
+    """Stand in for a profile that was reported already, so that it is not reported as missing too."""
+    return Profile.model_validate({"files": [{"name": "x", "bytes": 1, "sha256": "0" * 64}]})
+
+
+def _record(
+    host: str,
+    key: str,
+    kind: type[R],
+    data: object,
+    problems: list[Problem],
+    service: str | None = None,
+) -> R | None:
+    if data is None:
+        problems.append(Problem(host, key, "is not declared", f"declare {key} in host_vars/{host}", service))
+        return None
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            where = ".".join(str(part) for part in item["loc"])
+            full = f"{key}.{where}" if where else key
+            problems.append(Problem(host, full, _message(item), _remedy(item, kind), service))
+        return None
+
+
+def _message(item: Mapping[str, Any]) -> str:
+    if item["type"] == "extra_forbidden":
+        return "is no key that llamarig knows"
+    if item["type"] == "missing":
+        return "is missing"
+    text = str(item["msg"]).removeprefix("Value error, ")
+    value = repr(item["input"])
+    return text if value in text or len(value) > 80 else f"{text}, not {value}"
+
+
+def _remedy(item: Mapping[str, Any], kind: type[BaseModel]) -> str:
+    last = str(item["loc"][-1]) if item["loc"] else ""
+    known = list(kind.model_fields)
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(last, known, n=1)
+        return f"did you mean {near[0]}?" if near else f"remove it; known keys: {', '.join(known)}"
+    if item["type"] == "missing":
+        return f"add {last}; see docs/reference/inventory.md"
+    return f"correct {last or 'the value'}; see docs/reference/inventory.md"

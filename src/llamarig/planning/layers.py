@@ -1,0 +1,60 @@
+"""Settings in layers: built-in < profile < strategy < fleet < service, each value remembering where it came from.
+
+The merge law: a later layer replaces the whole value, ``null`` removes it, names are the engine's
+canonical long option in snake_case so that ``c`` and ``ctx_size`` are the same setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from llamarig.config.records import ServerValue
+
+# Every option that decides speed, memory or safety is said, because llama-server's defaults move between
+# builds and a stray config.ini fills what is left unsaid (shared facts, llamacpp.md section 1).
+BUILT_IN: Final[Mapping[str, ServerValue]] = {
+    "batch_size": 2048,
+    "cache_ram": 1024,
+    "cache_type_k": "f16",
+    "cache_type_v": "f16",
+    "cont_batching": True,
+    "context_shift": False,
+    "cors_credentials": False,
+    "cors_origins": "localhost",
+    "ctx_size": 8192,
+    "flash_attn": "auto",
+    "jinja": True,
+    "kv_unified": False,
+    "load_mode": "mmap",
+    "log_verbosity": 4,
+    "metrics": True,
+    "offline": True,
+    "parallel": 1,
+    "slots": True,
+    "timeout": 3600,
+    "ubatch_size": 512,
+    "ui": True,
+    "warmup": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value and the layer that had the last word."""
+
+    value: ServerValue
+    layer: str
+
+
+def merge(layers: list[tuple[str, Mapping[str, ServerValue]]]) -> dict[str, Setting]:
+    """Lay the layers over each other, first the weakest."""
+    result: dict[str, Setting] = {}
+    for name, values in layers:
+        for key, value in values.items():
+            if value is None:
+                result.pop(key, None)
+            else:
+                result[key] = Setting(value, name)
+    return dict(sorted(result.items()))

@@ -1,0 +1,119 @@
+"""llama-server as a client sees it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from llamarig.config.spec import Spec
+
+_GARBAGE_FROM: Final = 4
+
+
+class EngineError(Exception):
+    """The server did not answer as a working server does; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A completion: its text, and how fast it came (tokens per second)."""
+
+    text: str
+    tokens: list[int]
+    seconds: float
+    tokens_per_second: float | None
+
+
+class Engine(Protocol):
+    """What switching needs of an engine."""
+
+    def health(self, spec: Spec) -> str:
+        """Return ``ok``, ``loading`` or ``down``; proves nothing about completions."""
+
+    def complete(self, spec: Spec, prompt: str, tokens: int, timeout: float) -> Answer:
+        """Ask for a completion, and refuse one that is garbage."""
+
+
+class LlamaServer:
+    """The engine over HTTP."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def health(self, spec: Spec) -> str:
+        """Return ``ok``, ``loading`` or ``down``."""
+        try:
+            status, _ = self._request(spec, "GET", "/health", None, timeout=2)
+        except OSError:
+            return "down"
+        except http.client.HTTPException:
+            return "down"
+        return "ok" if status == http.HTTPStatus.OK else "loading"
+
+    def complete(self, spec: Spec, prompt: str, tokens: int, timeout: float) -> Answer:
+        """Ask for a completion of at most ``tokens`` tokens at temperature 0, through the model's chat template.
+
+        Raises:
+            EngineError: no answer in ``timeout`` seconds, an error, or one token over and over, which is what
+                zeroed weights give while ``/health`` says ok.
+
+        """
+        start = time.monotonic()
+        body = {
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": tokens,
+            "temperature": 0,
+            "logprobs": True,
+            "top_logprobs": 1,
+            "cache_prompt": False,
+        }
+        try:
+            status, data = self._request(spec, "POST", "/v1/chat/completions", body, timeout=timeout)
+        except TimeoutError as error:
+            msg = f"no completion within {timeout:.0f} s although the server accepts connections"
+            raise EngineError(msg) from error
+        except (OSError, http.client.HTTPException) as error:
+            msg = f"the server cut the connection during a completion ({error or type(error).__name__})"
+            raise EngineError(msg) from error
+        if status != http.HTTPStatus.OK:
+            detail = (data.get("error") or {}).get("message", "") if isinstance(data.get("error"), dict) else data
+            msg = f"the server answered a completion with HTTP {status}: {detail}"
+            raise EngineError(msg)
+        choice = (data.get("choices") or [{}])[0]
+        message = choice.get("message") or {}
+        text = f"{message.get('reasoning_content') or ''}{message.get('content') or ''}"
+        ids = [item["id"] for item in (choice.get("logprobs") or {}).get("content") or []]
+        if not ids:
+            msg = "the server answered a completion without a single token"
+            raise EngineError(msg)
+        if len(ids) >= _GARBAGE_FROM and len(set(ids)) == 1:
+            msg = f"the server answers one token over and over ({text[:20]!r}): the weights are damaged"
+            raise EngineError(msg)
+        speed = (data.get("timings") or {}).get("predicted_per_second")
+        return Answer(text, ids, time.monotonic() - start, speed)
+
+    def _request(
+        self, spec: Spec, method: str, path: str, body: dict[str, Any] | None, timeout: float
+    ) -> tuple[int, dict[str, Any]]:
+        url = urlsplit(spec.url)
+        headers = {"Content-Type": "application/json"}
+        if spec.api_key_file:
+            key = (self.root / spec.api_key_file.lstrip("/")).read_text(encoding="ascii").strip()
+            headers["Authorization"] = f"Bearer {key}"
+        connection = http.client.HTTPConnection(url.hostname or "127.0.0.1", url.port, timeout=timeout)
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            response = connection.getresponse()
+            raw = response.read()
+        finally:
+            connection.close()
+        try:
+            data = json.loads(raw)
+        except ValueError:
+            data = {}
+        return response.status, data if isinstance(data, dict) else {}

@@ -1,0 +1,26 @@
+"""llama-server's ``--log-jsonl`` lines, made readable."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def readable(line: str) -> str:
+    """Return the message of one log line; what is no JSON (an abort, docker's words) stays as it is."""
+    if not line.startswith("{"):
+        return line
+    try:
+        data: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return line
+    if data.get("type") == "log":
+        text = str(data.get("msg", "")).rstrip()
+        level = data.get("level", "info")
+        return text if level == "info" else f"{level}: {text}"
+    return line
+
+
+def last_words(lines: list[str], count: int = 15) -> list[str]:
+    """Return the last lines that say something."""
+    return [text for text in map(readable, lines) if text.strip()][-count:]
