@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -39,10 +40,19 @@ def main() -> None:
         else:
             lab.down(arguments.hosts or None)
             say("down")
+        _give_to_user(arguments.directory)
     except LlamarigError as error:
         remedy = f"\n    remedy: {error.remedy}" if error.remedy else ""
         print(f"lab: {error.message}{remedy}", file=sys.stderr)
         sys.exit(1)
+
+
+def _give_to_user(directory: Path) -> None:
+    """Under sudo, leave the lab's files to the person who typed the command: Ansible runs as them."""
+    user = os.environ.get("SUDO_UID")
+    if user and os.geteuid() == 0 and directory.is_dir():
+        for path in [directory, *directory.rglob("*")]:
+            os.chown(path, int(user), -1, follow_symlinks=False)
 
 
 if __name__ == "__main__":
