@@ -179,12 +179,18 @@ class Lab:
         run(command)
 
     def _ssh_config(self) -> None:
-        """Write what ssh needs to know; addresses change when containers do, so it is written each time."""
+        """Write what ssh needs to know; addresses change when containers do, so it is written each time.
+
+        Every container has an alias of its own beside the host's name: Ansible keeps connections open by name, and must
+        not find the one of an earlier container, or of another checkout's lab.
+        """
         known, blocks = [], []
         for host, address in self.addresses().items():
+            alias = f"{host}.{run(['docker', 'inspect', '--format', '{{.Id}}', self.container(host)])[:8]}"
+            (self.directory / "hosts" / host / "alias").write_text(alias, encoding="ascii")
             public = self.directory / "hosts" / host / "ssh_host_ed25519_key.pub"
             known.append(f"{host} {' '.join(public.read_text(encoding='ascii').split()[:2])}")
-            blocks.append(f"Host {host}\n  HostName {address}\n  HostKeyAlias {host}\n")
+            blocks.append(f"Host {host} {alias}\n  HostName {address}\n  HostKeyAlias {host}\n")
         common = (
             f"Host *\n  User {USER}\n  IdentityFile {self.directory}/id_ed25519\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {self.directory}/known_hosts\n  StrictHostKeyChecking yes\n  ConnectTimeout 10\n"
