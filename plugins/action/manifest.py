@@ -23,7 +23,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
         arguments = dict(self._task.args)
         for key in ("files", "secrets"):
             arguments[key] = [self._rendered(dict(entry), task_vars) for entry in arguments.get(key, [])]
-        result: dict[str, Any] = self._execute_module(module_name="manifest", module_args=arguments, task_vars=task_vars)
+        result: dict[str, Any] = self._execute_module(
+            module_name="manifest", module_args=arguments, task_vars=task_vars
+        )
         return result
 
     def _rendered(self, entry: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 try:
+    from llamarig.control.sources import check_local_models
     from llamarig.errors import ConfigError
     from llamarig.planning.intent import plan_host, require_service
-    from llamarig.control.sources import check_local_models
 except ImportError as error:
     msg = f"the llamarig package cannot be imported ({error}): run ./scripts/setup and use .venv/bin/ansible-playbook"
     raise AnsibleActionFail(msg) from error
@@ -44,14 +44,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
 
 def _plain(value: object) -> object:
     """Turn Ansible's tagged and lazy containers into plain ones."""
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

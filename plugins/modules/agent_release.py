@@ -16,7 +16,7 @@ module: agent_release
 short_description: Deploy a release of the agent
 description:
   - A release is a directory C(releases/<sha12>) with everything the agent imports. C(current) links to the one in use.
-  - Without O(archive) the module says whether the host needs it (RV(needed)); a release that is there already is only linked.
+  - Without O(archive) the module says whether the host needs it (RV(needed)); a release that is there is only linked.
   - The link is replaced atomically, after the release answered its smoke test. Older releases stay for rollback.
 options:
   root:
@@ -85,9 +85,8 @@ def main() -> None:
         _unpack(module, params["archive"], params["archive_sha256"], target)
     code, out, err = module.run_command([os.path.join(target, "bin", "llamarig"), "version", "--json"])
     if code != 0:
-        module.fail_json(
-            msg=f"release {name} failed its smoke test, {previous or 'no release'} stays current: {(err or out)[-1000:]}"
-        )
+        stays = previous or "no release"
+        module.fail_json(msg=f"release {name} failed its smoke test, {stays} stays current: {(err or out)[-1000:]}")
     _link(os.path.join("releases", name), link)
     _link(program, params["command"])
     _prune(releases, {name, previous}, params["keep"])

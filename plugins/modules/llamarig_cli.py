@@ -14,7 +14,7 @@ short_description: Run one verb of the llamarig command on the host
 description:
   - Runs C(llamarig <verb> --json) and returns the C(data) of its envelope; an C(error) of the envelope fails the task
     with the command's own words.
-  - In check mode a verb that changes things runs with C(--check). On a host that has no agent yet, check mode reports a change.
+  - In check mode a verb that changes things runs with C(--check); on a host without an agent it reports a change.
 options:
   argv:
     description: The verb and its arguments.
@@ -69,7 +69,9 @@ def main() -> None:
         lines = [error["message"], *error.get("log_lines", []), f"remedy: {error['remedy']}" if error["remedy"] else ""]
         module.fail_json(msg="\n".join(line for line in lines if line), data=data)
     if code != 0 and params["unhealthy_fails"] and not module.check_mode:
-        failed = [f"{c['name']}: {c['message']} - {c['remedy']}" for c in data.get("checks", []) if c["status"] == "fail"]
+        failed = [
+            f"{c['name']}: {c['message']} - {c['remedy']}" for c in data.get("checks", []) if c["status"] == "fail"
+        ]
         module.fail_json(msg="\n".join(["the doctor is not content:", *failed]), data=data)
     module.exit_json(changed=bool(data.get("changed")), data=data)
 

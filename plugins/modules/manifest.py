@@ -153,8 +153,8 @@ class Manifest:
             self._note(path, before, "" if secret else entry["content"])
             if not self.dry:
                 os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".manifest-")
-                with os.fdopen(handle, "wb") as stream:
+                descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".manifest-")
+                with os.fdopen(descriptor, "wb") as stream:
                     stream.write(wanted)
                     stream.flush()
                     os.fsync(stream.fileno())

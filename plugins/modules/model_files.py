@@ -17,8 +17,8 @@ short_description: Keep model files complete and checked
 description:
   - A file counts as present when its size is right and its sha256 was seen to be right for this very file (size,
     modification time and inode are remembered in C(.verified) of the models directory, so that it is read once).
-  - With a V(url), a missing file is fetched by aria2, resumably, in slices of O(slice_seconds); the caller repeats until
-    RV(unfinished) is empty. With V(incoming), a file that was pushed there is taken.
+  - With a V(url), a missing file is fetched by aria2, resumably, in slices of O(slice_seconds); the caller repeats
+    until RV(unfinished) is empty. With V(incoming), a file that was pushed there is taken.
   - A file is checked before it is renamed into place. What the host holds in its place is kept until then.
 options:
   directory:
@@ -132,7 +132,9 @@ class Store:
         digest = _sha256(part)
         if digest != entry["sha256"]:
             os.unlink(part)
-            self._fail(f"{entry['name']} arrived with sha256 {digest}, the profile says {entry['sha256']}: it was discarded")
+            self._fail(
+                f"{entry['name']} arrived with sha256 {digest}, the profile says {entry['sha256']}: it was discarded"
+            )
         return True
 
     def _fetch(self, entry: dict[str, Any]) -> bool:
@@ -146,7 +148,13 @@ class Store:
         if self.module.params["token"]:
             lines.append(f"  header=Authorization: Bearer {self.module.params['token']}")
         command = ["aria2c", "--input-file=-", f"--stop={self.module.params['slice_seconds']}"]
-        command += ["--continue=true", "--always-resume=false", "--allow-overwrite=true", "--auto-file-renaming=false", "--split=8"]
+        command += [
+            "--continue=true",
+            "--always-resume=false",
+            "--allow-overwrite=true",
+            "--auto-file-renaming=false",
+            "--split=8",
+        ]
         command += ["--max-connection-per-server=8", "--min-split-size=64M", "--file-allocation=none"]
         command += ["--summary-interval=0", "--console-log-level=error", "--download-result=hide", "--max-tries=5"]
         command += ["--retry-wait=2", "--connect-timeout=15", "--timeout=60", "--no-conf", "--auto-save-interval=5"]

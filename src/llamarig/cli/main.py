@@ -254,9 +254,9 @@ def logs(service: str | None, *, lines: int, follow: bool, raw: bool, as_json: b
     from llamarig.runtime.systemd import journal  # noqa: PLC0415
 
     name = service or StateStore(_root()).read().active
+    if name is None:
+        fail("logs", LlamarigError("no service is active", "name one: llamarig logs <service>"), as_json=as_json)
     try:
-        if name is None:
-            raise LlamarigError("no service is active", "name one: llamarig logs <service>")
         SpecStore(_root()).get(name)
     except LlamarigError as error:
         fail("logs", error, as_json=as_json)
@@ -291,7 +291,8 @@ def doctor(*, as_json: bool) -> None:
     for result in examine(box):
         results.append(result)
         if not as_json:
-            click.echo(f"{click.style(result.status.value.ljust(4), fg=colours[result.status])}  {result.name}: {result.message}")
+            word = click.style(result.status.value.ljust(4), fg=colours[result.status])
+            click.echo(f"{word}  {result.name}: {result.message}")
             if result.remedy:
                 click.echo(f"      remedy: {result.remedy}")
     healthy = all(result.status is not Status.FAIL for result in results)
@@ -353,5 +354,8 @@ def version(*, as_json: bool) -> None:
     python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     data = {"version": __version__, "release": RELEASE, "python": python}
     finish(
-        "version", data, [f"llamarig {__version__} (release {RELEASE or 'none: a checkout'}, Python {python})"], as_json=as_json
+        "version",
+        data,
+        [f"llamarig {__version__} (release {RELEASE or 'none: a checkout'}, Python {python})"],
+        as_json=as_json,
     )

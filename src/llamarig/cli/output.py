@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import click
@@ -44,7 +45,9 @@ def fail(command: str, error: LlamarigError, *, as_json: bool) -> NoReturn:
     sys.exit(int(error.exit_code))
 
 
-def finish(command: str, data: dict[str, Any], lines: list[str], *, as_json: bool, code: ExitCode = ExitCode.OK) -> None:
+def finish(
+    command: str, data: dict[str, Any], lines: list[str], *, as_json: bool, code: ExitCode = ExitCode.OK
+) -> None:
     """Print a result and leave with ``code``."""
     if as_json:
         click.echo(envelope(command, data))
@@ -55,8 +58,10 @@ def finish(command: str, data: dict[str, Any], lines: list[str], *, as_json: boo
         sys.exit(int(code))
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Lay out a small table; costs nothing to import, which a command that is typed all day needs."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    ]
     return [click.style(lines[0], bold=True), *lines[1:]]

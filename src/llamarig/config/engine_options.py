@@ -49,8 +49,10 @@ def parse_help(text: str) -> dict[str, Option]:
                 break
         rest = line[position:]
         metavar = "" if rest.startswith("  ") or not rest.strip() else re.split(r"\s{2,}", rest.strip(), maxsplit=1)[0]
-        following = line if lines[number + 1 : number + 2] and lines[number + 1].startswith("-") else " ".join(
-            lines[number : number + 2]
+        following = (
+            line
+            if lines[number + 1 : number + 2] and lines[number + 1].startswith("-")
+            else " ".join(lines[number : number + 2])
         )
         long_names = [name for name in names if name.startswith("--")]
         positive = [name for name in long_names if not name.startswith("--no-")]

@@ -15,11 +15,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 ServerValue = bool | int | float | str | list[str | int | float] | None
 
 SLUG: Final = r"[a-z0-9]+(-[a-z0-9]+)*"
+SLUG_MOST: Final = 48
 SLUG_RULE: Final = "lower-case letters and digits, single hyphens between them, at most 48 characters"
 
 
 def _slug(value: str) -> str:
-    if not re.fullmatch(SLUG, value) or len(value) > 48:
+    if not re.fullmatch(SLUG, value) or len(value) > SLUG_MOST:
         msg = f"{value!r} is not a valid name: {SLUG_RULE}"
         raise ValueError(msg)
     return value

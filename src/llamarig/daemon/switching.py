@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from llamarig.config import paths
 from llamarig.config.spec import Spec
@@ -27,6 +27,7 @@ _ANSWER_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
 
 Progress = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,9 @@ class Switcher:
         """Return the active service, after putting away what an interrupted switch left behind."""
         state = self.state.read()
         if state.switching_to is not None:
-            self.state.record(self._event("switch", state.switching_to, state.active, "interrupted", "found unfinished"))
+            self.state.record(
+                self._event("switch", state.switching_to, state.active, "interrupted", "found unfinished")
+            )
             self.state.write(State(active=state.active))
         return state.active
 
@@ -288,7 +291,7 @@ class Switcher:
             return f"{before} could not be brought back either: {error}"
         return f"{before}{restored} serves again"
 
-    def _phase(self, name: str, work: Callable[[], Any]) -> Any:
+    def _phase(self, name: str, work: Callable[[], T]) -> T:
         start = self.clock()
         try:
             return work()

@@ -172,7 +172,15 @@ class Lab:
         for option in ("seccomp", "apparmor", "systempaths"):
             command += ["--security-opt", f"{option}=unconfined"]
         command += ["--cgroupns", "private", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec"]  # noqa: S108
-        command += ["--env", "container=docker", "--volume", "/var/lib/docker", "--volume", "/var/lib/containerd", image]
+        command += [
+            "--env",
+            "container=docker",
+            "--volume",
+            "/var/lib/docker",
+            "--volume",
+            "/var/lib/containerd",
+            image,
+        ]
         command += ["/sbin/init"]
         if machine.legacy_cgroups():
             command += ["SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "systemd.unified_cgroup_hierarchy=0"]
@@ -204,7 +212,9 @@ class Lab:
             state = run(["docker", "exec", self.container(host), "systemctl", "is-system-running"], check=False)
             if state in {"running", "degraded"}:
                 if state == "degraded":
-                    failed = run(["docker", "exec", self.container(host), "systemctl", "--failed", "--plain", "--no-legend"])
+                    failed = run(
+                        ["docker", "exec", self.container(host), "systemctl", "--failed", "--plain", "--no-legend"]
+                    )
                     msg = f"{host} came up degraded:\n{failed}"
                     raise LabError(msg, "please report this with the lines above")
                 return

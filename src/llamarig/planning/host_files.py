@@ -78,7 +78,11 @@ def manifest(specs: list[Spec], api_keys: Mapping[str, str], default_service: st
         files += [
             {"path": unit["spec"], "template": "spec.json.j2", "vars": {"spec": spec.to_dict()}},
             {"path": unit["compose"], "template": "compose.yaml.j2", "vars": {"compose": compose_project(spec)}},
-            {"path": f"{paths.UNITS}/{paths.unit(spec.service)}", "template": "llama.service.j2", "vars": {"unit": unit}},
+            {
+                "path": f"{paths.UNITS}/{paths.unit(spec.service)}",
+                "template": "llama.service.j2",
+                "vars": {"unit": unit},
+            },
             {"path": f"{paths.UNITS}/{unit['slice']}", "template": "llama.slice.j2", "vars": {"unit": unit}},
         ]
         if spec.api_key_file:

@@ -15,6 +15,7 @@ from llamarig.planning.plan import Plan, resolve
 
 CATALOGUE_PREFIX: Final = "llm_profiles_"
 SENTINEL: Final = "fleet_layer_loaded"
+_LONG: Final = 80
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -162,7 +163,7 @@ def _message(item: Mapping[str, Any]) -> str:
         return "is missing"
     text = str(item["msg"]).removeprefix("Value error, ")
     value = repr(item["input"])
-    return text if value in text or len(value) > 80 else f"{text}, not {value}"
+    return text if value in text or len(value) > _LONG else f"{text}, not {value}"
 
 
 def _remedy(item: Mapping[str, Any], kind: type[BaseModel]) -> str:

@@ -6,7 +6,7 @@ canonical long option in snake_case so that ``c`` and ``ctx_size`` are the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,7 +48,7 @@ class Setting:
     layer: str
 
 
-def merge(layers: list[tuple[str, Mapping[str, ServerValue]]]) -> dict[str, Setting]:
+def merge(layers: Sequence[tuple[str, Mapping[str, ServerValue]]]) -> dict[str, Setting]:
     """Lay the layers over each other, first the weakest."""
     result: dict[str, Setting] = {}
     for name, values in layers:

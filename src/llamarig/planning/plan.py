@@ -214,7 +214,13 @@ def _settings(
         stack.append((layer, named))
     settings = layers.merge(stack)
     batch, ubatch = settings.get("batch_size"), settings.get("ubatch_size")
-    if batch and ubatch and isinstance(batch.value, int) and isinstance(ubatch.value, int) and ubatch.value > batch.value:
+    if (
+        batch
+        and ubatch
+        and isinstance(batch.value, int)
+        and isinstance(ubatch.value, int)
+        and ubatch.value > batch.value
+    ):
         problems.append(
             Problem(
                 intent.host,
