@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 try:
     from llamarig.control.sources import check_local_models
@@ -17,6 +18,7 @@ except ImportError as error:
     msg = f"the llamarig package cannot be imported ({error}): run ./scripts/setup and use .venv/bin/ansible-playbook"
     raise AnsibleActionFail(msg) from error
 
+display = Display()
 ROOT = Path(__file__).resolve().parents[2]
 WANTED = ("fleet_", "llm_", "host_hardware", "llama_image_engine")
 
@@ -38,7 +40,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             if self._task.args.get("switching"):
                 require_service(host, plan["specs"], self._task.args.get("service"))
         except ConfigError as error:
-            return {**result, "failed": True, "msg": error.message, "problems": [str(p) for p in error.problems]}
+            # Said once and in full here; what Ansible prints of a failed task's message, it prints twice.
+            for problem in error.problems:
+                display.display(str(problem), color="red")
+            count = len(error.problems)
+            said = f"{count} problem{'s'[: count > 1]} in the inventory, said above; nothing was touched on any host"
+            return {**result, "failed": True, "msg": said}
         return {**result, "changed": False, **plan}
 
 

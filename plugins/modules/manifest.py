@@ -207,6 +207,7 @@ class Manifest:
                     continue
             if entry["units"] and not self.dry:
                 self._systemctl("disable", "--now", name)
+                self.module.run_command(["systemctl", "reset-failed", name])
             self._absent(path)
 
     def _units(self) -> None:
@@ -336,6 +337,8 @@ def main() -> None:
             },
         },
         supports_check_mode=True,
+        # The journal would get every file's content with the invocation, secrets included.
+        no_log=True,
     )
     module.exit_json(**Manifest(module).run())
 

@@ -151,13 +151,12 @@ class Store:
         command += [
             "--continue=true",
             "--always-resume=false",
-            "--allow-overwrite=true",
             "--auto-file-renaming=false",
             "--split=8",
         ]
         command += ["--max-connection-per-server=8", "--min-split-size=64M", "--file-allocation=none"]
         command += ["--summary-interval=0", "--console-log-level=error", "--download-result=hide", "--max-tries=5"]
-        command += ["--retry-wait=2", "--connect-timeout=15", "--timeout=60", "--no-conf", "--auto-save-interval=5"]
+        command += ["--retry-wait=2", "--connect-timeout=15", "--timeout=60", "--no-conf", "--auto-save-interval=1"]
         code, out, err = self.module.run_command(command, data="\n".join(lines) + "\n")
         unfinished = 7
         if code == unfinished:

@@ -249,7 +249,7 @@ def logs(service: str | None, *, lines: int, follow: bool, raw: bool, as_json: b
       llamarig logs chat -n 200 --raw
     """  # noqa: D301
     from llamarig.daemon.state import StateStore  # noqa: PLC0415
-    from llamarig.runtime.logline import readable  # noqa: PLC0415
+    from llamarig.runtime.logline import plain, readable  # noqa: PLC0415
     from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
     from llamarig.runtime.systemd import journal  # noqa: PLC0415
 
@@ -260,13 +260,16 @@ def logs(service: str | None, *, lines: int, follow: bool, raw: bool, as_json: b
         SpecStore(_root()).get(name)
     except LlamarigError as error:
         fail("logs", error, as_json=as_json)
-    show = (lambda line: line) if raw else readable
+    show = plain if raw else readable
     if follow and not as_json:
         from llamarig.cli.follow import follow_log  # noqa: PLC0415
 
         follow_log(name, lines, show)
         return
     found = [show(line) for line in journal(name, ["--lines", str(lines)])]
+    if not found and os.geteuid() != 0 and not as_json:
+        hint = f"sudo llamarig logs {name}, or join the group systemd-journal"
+        click.echo(f"this user sees no log lines: {hint}", err=True)
     finish("logs", {"service": name, "lines": found}, found, as_json=as_json)
 
 

@@ -57,11 +57,20 @@ class Strategy(StrEnum):
 class ModelFile(Record):
     """One GGUF file: where it comes from, and how it is known to be the right one."""
 
-    name: ModelPath
-    bytes: Annotated[int, Field(gt=0)] | None = None
-    sha256: Sha256 | None = None
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")] | None = None
-    path: str | None = None
+    name: ModelPath = Field(
+        description="Path below the models directory, of letters, digits and `. _ + - /`; the first file is the model."
+    )
+    bytes: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="Size. A file that a service uses must have it."
+    )
+    sha256: Sha256 | None = Field(default=None, description="Checksum. A file that a service uses must have it.")
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")] | None = Field(
+        default=None, description="Where the host fetches it. A file has a url or a path, not both."
+    )
+    path: str | None = Field(
+        default=None,
+        description="Where it is on the control node, from where it is pushed; a relative path begins at the checkout.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelFile:
@@ -74,24 +83,45 @@ class ModelFile(Record):
 class Profile(Record):
     """A model with its recommended server settings."""
 
-    description: str = ""
-    files: Annotated[list[ModelFile], Field(min_length=1)]
-    server: dict[str, ServerValue] = {}
+    description: str = Field(default="", description="What a person should know when choosing it.")
+    files: Annotated[list[ModelFile], Field(min_length=1)] = Field(
+        description="Its files. The engine is started with the first, so of a split model that is the first part."
+    )
+    server: dict[str, ServerValue] = Field(
+        default={}, description="Recommended llama-server options: long option in snake_case, and its value."
+    )
 
 
 class Service(Record):
     """What a host runs."""
 
-    name: Slug
-    profile: str
-    strategy: Annotated[Strategy, Field(strict=False)]
-    port: Port
-    bind: str = "127.0.0.1"
-    api_key: Annotated[str, StringConstraints(min_length=16, pattern=r"^[\x21-\x7e]+$")] | None = None
-    server: dict[str, ServerValue] = {}
-    memory_mib: Mib | None = None
-    load_timeout_seconds: Seconds = 300
-    drain_seconds: Seconds = 30
+    name: Slug = Field(description=f"Its name on the host: {SLUG_RULE}.")
+    profile: str = Field(description="The profile it serves, a key of the catalogue.")
+    strategy: Annotated[Strategy, Field(strict=False)] = Field(
+        description="How the server is laid over the host's hardware."
+    )
+    port: Port = Field(description="Port on the host. Each service of a host has its own; 8081 is not free.")
+    bind: str = Field(
+        default="127.0.0.1",
+        description="IP address on which the port is published. Any but a loopback address needs an api_key.",
+    )
+    api_key: Annotated[str, StringConstraints(min_length=16, pattern=r"^[\x21-\x7e]+$")] | None = Field(
+        default=None, description="Key that clients must send, printable ASCII without spaces; keep it in a vault."
+    )
+    server: dict[str, ServerValue] = Field(
+        default={},
+        description="llama-server options of this service alone, over all other layers; `null` takes an option away.",
+    )
+    memory_mib: Mib | None = Field(
+        default=None,
+        description="Memory limit of the container, in MiB; without it, the host's memory less its reserve.",
+    )
+    load_timeout_seconds: Seconds = Field(
+        default=300, description="How long a switch waits for the model to load before it goes back."
+    )
+    drain_seconds: Seconds = Field(
+        default=30, description="How long an engine that was asked to end is waited for before it is made to end."
+    )
 
     @model_validator(mode="after")
     def _address(self) -> Service:
@@ -109,26 +139,38 @@ class Service(Record):
 class Hardware(Record):
     """The declared side of a host, so that planning needs no host."""
 
-    memory_mib: Mib
-    cpu_threads: Annotated[int, Field(gt=0)]
-    reserve_mib: Mib = 1024
+    memory_mib: Mib = Field(description="Memory of the host, in MiB. A host that has less is refused.")
+    cpu_threads: Annotated[int, Field(gt=0)] = Field(description="Threads that an engine on the CPU uses.")
+    reserve_mib: Mib = Field(
+        default=1024, description="Memory that no service may take, in MiB, so that the host can be reached."
+    )
 
 
 class Engine(Record):
     """The engine image as the plan needs it; how it is built is the llama_image role's."""
 
-    recipe: Literal["debian-package"]
-    repository: str = "llamarig/llama-cpp"
-    inputs: dict[str, Any]
+    recipe: Literal["debian-package"] = Field(description="How the image is made.")
+    repository: str = Field(default="llamarig/llama-cpp", description="The image's name before the colon.")
+    inputs: dict[str, Any] = Field(
+        description="Everything that goes into the image; the image's tag is made of its hash."
+    )
 
 
 class HostIntent(Record):
     """Everything one host's plan is made from."""
 
-    host: str
-    hardware: Hardware
-    services: list[Service]
-    default_service: str | None = None
-    server_defaults: dict[str, ServerValue] = {}
-    engine: Engine
-    models_dir: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/srv/llamarig/models"
+    host: str = Field(description="The host's name in the inventory.")
+    hardware: Hardware = Field(description="The declared side of the host. Planning reads this and never the host.")
+    services: list[Service] = Field(description="What the host runs; one of them is active at a time.")
+    default_service: str | None = Field(
+        default=None,
+        description="The service that serves when nobody chose another; without it, the first of the list.",
+    )
+    server_defaults: dict[str, ServerValue] = Field(
+        default={},
+        description="llama-server options for every service: over profile and strategy, under the service's own.",
+    )
+    engine: Engine = Field(description="The engine, and what goes into its image.")
+    models_dir: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = Field(
+        default="/srv/llamarig/models", description="Where model files live on every host."
+    )

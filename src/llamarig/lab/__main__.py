@@ -30,17 +30,18 @@ def main() -> None:
     lab = Lab(arguments.directory, say)
     try:
         if arguments.verb == "up":
-            make_models(arguments.directory / "models", say)
+            make_models(ROOT / ".lab" / "models", say)
             lab.up(arguments.hosts or ["lab01"])
         elif arguments.verb == "models":
-            make_models(arguments.directory / "models", say)
+            make_models(ROOT / ".lab" / "models", say)
         elif arguments.verb == "addresses":
             for host, address in lab.addresses().items():
                 print(f"{host} {address}")
         else:
             lab.down(arguments.hosts or None)
             say("down")
-        _give_to_user(arguments.directory)
+        for directory in (arguments.directory, ROOT / ".lab"):
+            _give_to_user(directory)
     except LlamarigError as error:
         remedy = f"\n    remedy: {error.remedy}" if error.remedy else ""
         print(f"lab: {error.message}{remedy}", file=sys.stderr)

@@ -166,6 +166,7 @@ class Lab:
 
     def _create(self, host: str, name: str, image: str) -> None:
         command = ["docker", "create", "--name", name, "--hostname", host, "--network", self.network]
+        command += ["--network-alias", host]
         command += ["--label", f"llamarig.lab={self.mark}", "--restart", "always", "--stop-signal", "SIGRTMIN+3"]
         for capability in machine.capabilities():
             command += ["--cap-add", capability]

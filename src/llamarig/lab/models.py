@@ -1,4 +1,4 @@
-"""Tiny GGUF models that llama-server really loads: one dense, one MoE, each about 1 MB, always the same bytes.
+"""Tiny GGUF models that llama-server really loads, dense, MoE and damaged, about 1 MB, always the same bytes.
 
 Weights come from integers scaled by powers of two, so that every machine writes identical files and the catalogue
 can carry their sha256. Output rows of tokens that are not printable are zero: generated text is printable ASCII.
@@ -36,6 +36,7 @@ class TinyModel:
     feed_forward: int = 256
     experts: int = 0
     experts_used: int = 0
+    damaged: bool = False
 
     @property
     def head_dimension(self) -> int:
@@ -46,6 +47,8 @@ class TinyModel:
 MODELS: Final = (
     TinyModel("tiny-dense", "llama", seed=1),
     TinyModel("tiny-moe", "qwen3moe", seed=2, feed_forward=64, experts=8, experts_used=2),
+    # All weights zero: llama-server loads it, says it is healthy, and answers one token over and over.
+    TinyModel("tiny-damaged", "llama", seed=1, damaged=True),
 )
 
 
@@ -91,6 +94,8 @@ def write_model(path: Path, model: TinyModel) -> None:
         if name == "output.weight":
             values[~np.array(printable)] = 0
             values *= 2
+        if model.damaged:
+            values[:] = 0
         writer.add_tensor(name, values if "gate_inp" in name else values.astype(np.float16))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

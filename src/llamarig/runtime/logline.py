@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
+
+# Compose clears the line before each of the container's, also where its output is no terminal.
+_ANSI: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def plain(line: str) -> str:
+    """Return a line without terminal control sequences."""
+    return _ANSI.sub("", line)
 
 
 def readable(line: str) -> str:
     """Return the message of one log line; what is no JSON (an abort, docker's words) stays as it is."""
+    line = plain(line)
     if not line.startswith("{"):
         return line
     try:

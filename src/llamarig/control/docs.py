@@ -1,0 +1,184 @@
+"""Generate the reference pages from what they describe: ``python -m llamarig.control.docs [--check]``.
+
+A page is hand-written text with one generated block between two marker comments; only the block is ever replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from llamarig.control import docs_host, docs_intent
+from llamarig.control.docs_table import DocsError, markdown_table
+from llamarig.errors import BusyError, ConfigError, ExitCode, LlamarigError, NotAllowedError, NotFoundError, SwitchError
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+_COMMAND: Final = "python -m llamarig.control.docs"
+_WIDTH: Final = 100
+_EXIT_CODES: Final = {
+    ExitCode.OK: "Done, or nothing had to be done.",
+    ExitCode.FAILED: "It failed; what failed and what serves now is said.",
+    ExitCode.USAGE: "The command or the inventory is wrong.",
+    ExitCode.NOT_FOUND: "The host runs no service of that name.",
+    ExitCode.NOT_ALLOWED: "The verb needs root.",
+    ExitCode.BUSY: "Another command holds the host.",
+    ExitCode.UNHEALTHY: "The doctor found a check that fails.",
+    ExitCode.INTERRUPTED: "Not used yet; Ctrl-C during a switch goes back and ends with 1.",
+}
+
+
+def pages(root: Path = ROOT) -> dict[Path, str]:
+    """Return every page with its whole text as it should be.
+
+    Raises:
+        DocsError: something new is not described anywhere.
+
+    """
+    bodies = {
+        root / "docs/reference/inventory.md": ("The inventory", docs_intent.inventory(root)),
+        root / "docs/reference/cli.md": ("The command llamarig", command_line()),
+        root / "docs/reference/files-on-host.md": ("Files on a host", docs_host.files_on_host(root)),
+        root / "docs/adr/README.md": ("Decision records", decisions(root)),
+        root / "templates/README.md": ("Templates", docs_host.templates(root)),
+    }
+    for spec in sorted(root.glob("roles/*/meta/argument_specs.yml")):
+        role = spec.parent.parent
+        bodies[role / "README.md"] = (role.name, role_variables(yaml.safe_load(spec.read_text(encoding="utf-8"))))
+    return {path: _spliced(path, title, body) for path, (title, body) in bodies.items()}
+
+
+def outdated(root: Path = ROOT) -> list[Path]:
+    """Return the pages whose generated part is not what it should be."""
+    return [path for path, text in pages(root).items() if _present(path) != text]
+
+
+def role_variables(specs: dict[str, Any]) -> str:
+    """Return the variables of a role as a table, one for each entry point."""
+    parts = []
+    for entry, spec in specs["argument_specs"].items():
+        rows = _option_rows(spec.get("options") or {}, "")
+        head = "## Variables" if entry == "main" else f"## Variables of tasks_from: {entry}"
+        body = markdown_table(("variable", "type", "default", "meaning"), rows) if rows else "None."
+        parts.append(f"{head}\n\n{body}")
+    return "\n\n".join(parts)
+
+
+def command_line() -> str:
+    """Return every verb with its own help, the exit codes and the JSON envelope."""
+    import click  # noqa: PLC0415  control nodes only look at the command, they do not run it
+
+    from llamarig.cli.main import cli  # noqa: PLC0415
+    from llamarig.cli.output import ENVELOPE, envelope  # noqa: PLC0415
+
+    top = click.Context(cli, info_name="llamarig", terminal_width=_WIDTH, **cli.context_settings)
+    parts = ["## Verbs", _block("text", cli.get_help(top))]
+    for name, command in cli.commands.items():
+        context = click.Context(command, info_name=name, parent=top, terminal_width=_WIDTH)
+        hidden = "\n\nNot in the list above: the playbooks call it." if command.hidden else ""
+        parts.append(f"### {name}{hidden}\n\n{_block('text', command.get_help(context))}")
+    codes = [(str(int(code)), f"`{code.name}`", _EXIT_CODES[code]) for code in ExitCode]
+    errors = [
+        (f"`{_code(kind)}`", str(int(kind.exit_code)), str(kind.__doc__).strip().splitlines()[0])
+        for kind in (LlamarigError, ConfigError, NotFoundError, NotAllowedError, BusyError, SwitchError)
+    ]
+    failed = SwitchError("chat did not start", "llamarig logs chat", "code", ["error: out of memory"])
+    parts += [
+        "## Exit codes",
+        markdown_table(("code", "name", "meaning"), codes),
+        "## JSON envelope",
+        (
+            f"With `--json` a verb prints one object, version {ENVELOPE}: `version`, `command`, and either `data` or"
+            " `error`; the other is `null`. New keys may be added to `data` without a new version."
+        ),
+        _block("json", envelope("version", {"version": "0.1.0", "release": "0123456789ab", "python": "3.12.3"})),
+        (
+            "A doctor that is not content prints `data`, not `error`, and exits 6."
+            " An error has `code`, `message` and `remedy`. A failed switch adds `serving`, the service that answers"
+            " now, and `log_lines`; a wrong inventory adds `problems`."
+        ),
+        _block("json", envelope("switch", None, failed)),
+        markdown_table(("error code", "exit code", "meaning"), errors),
+        "A usage error of the command line itself (an unknown verb or option) is printed as text, with exit code 2.",
+    ]
+    return "\n\n".join(parts)
+
+
+def decisions(root: Path) -> str:
+    """Return the index of decision records."""
+    rows = []
+    for path in sorted(root.glob("docs/adr/[0-9]*.md")):
+        text = path.read_text(encoding="utf-8")
+        title = re.search(r"^# (\d{4}): (.+)$", text, re.MULTILINE)
+        status = re.search(r"^Status: (\w+), (\d{4}-\d{2}-\d{2})", text, re.MULTILINE)
+        if title is None or status is None:
+            msg = f"{path.relative_to(root)} has no '# NNNN: title' or no 'Status: word, date'"
+            raise DocsError(msg, "begin it as the other records begin")
+        rows.append((f"[{title[1]}]({path.name})", title[2], status[1], status[2]))
+    return markdown_table(("record", "decision", "status", "date"), rows)
+
+
+def main() -> None:
+    """Write the pages, or with ``--check`` name those that are out of date."""
+    parser = argparse.ArgumentParser(prog=_COMMAND, description="Generate the reference pages.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is out of date")
+    arguments = parser.parse_args()
+    try:
+        stale = outdated()
+        if not arguments.check:
+            for path, text in pages().items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    except LlamarigError as error:
+        sys.exit(f"docs: {error.message}" + (f"\n    remedy: {error.remedy}" if error.remedy else ""))
+    for path in stale:
+        sys.stdout.write(f"{path.relative_to(ROOT)} {'is out of date' if arguments.check else 'written'}\n")
+    if stale and arguments.check:
+        sys.exit(f"    remedy: .venv/bin/{_COMMAND}")
+
+
+def _option_rows(options: dict[str, Any], prefix: str) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name, option in options.items():
+        kind = option.get("type", "str")
+        kind = f"list of {option['elements']}" if kind == "list" and "elements" in option else kind
+        if option.get("choices"):
+            kind += f", one of {', '.join(f'`{choice}`' for choice in option['choices'])}"
+        default = f"`{json.dumps(option['default'])}`" if "default" in option else ""
+        meaning = option.get("description", "")
+        meaning = " ".join(meaning) if isinstance(meaning, list) else meaning
+        shown = "required" if option.get("required") else default
+        rows.append((f"`{prefix}{name}`", kind, shown, re.sub(r"\b[CVO]\(([^)]*)\)", r"`\1`", meaning)))
+        rows += _option_rows(option.get("options") or {}, f"{prefix}{name}.")
+    return rows
+
+
+def _code(kind: type[LlamarigError]) -> str:
+    return kind.__name__.removesuffix("Error").lower()
+
+
+def _block(language: str, text: str) -> str:
+    return f"```{language}\n{text.rstrip()}\n```"
+
+
+def _present(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _spliced(path: Path, title: str, body: str) -> str:
+    """Put the generated block into the page: in place of the old one, or at the end of what was written by hand."""
+    block = f"<!-- generated by {_COMMAND}: do not edit -->\n\n{body}\n\n<!-- end of the generated part -->"
+    text = _present(path) or f"# {title}\n"
+    old = re.compile(r"<!-- generated by .*?<!-- end of the generated part -->", re.DOTALL)
+    if old.search(text):
+        return old.sub(lambda _: block, text, count=1)
+    return f"{text.rstrip()}\n\n{block}\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What llamarig leaves on a host, from the manifests that write it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from llamarig.config import paths
+from llamarig.control import docs_intent
+from llamarig.control.docs_table import DocsError, markdown_table
+
+_TMPFILES: Final = "templates/host_base/tmpfiles.conf.j2"
+_PLAN: Final = "role `llama_service`, from the plan"
+_AGENT: Final = "`llamarig switch`, `stop` and `reconcile`"
+# What each path is for. A path that a manifest writes and this does not know is an error of the generator.
+_WHAT: Final = {
+    paths.ETC: "Everything that the agent reads.",
+    paths.SPECS: "Specs.",
+    paths.COMPOSE: "Compose projects.",
+    paths.KEYS: "API keys of services; only root and the engine's account can read them.",
+    paths.HOST_FILE: "What concerns the host as a whole: the default service.",
+    f"{paths.SPECS}/<service>.json": "The spec of a service, complete. The agent reads nothing else of the service.",
+    f"{paths.COMPOSE}/<service>": "The compose project of a service.",
+    f"{paths.COMPOSE}/<service>/compose.yaml": "The compose file of a service.",
+    f"{paths.KEYS}/<service>.key": "The API key of a service that has one; mounted into its container.",
+    f"{paths.UNITS}/{paths.unit('<service>')}": "The unit that runs the compose project in the foreground.",
+    f"{paths.UNITS}/{paths.slice_unit('<service>')}": "The cgroup parent of the service's container.",
+    f"{paths.LIBEXEC}/engine-stop": "How a unit ends an engine that does not end by itself.",
+    "/etc/docker/daemon.json": "The whole configuration of the Docker daemon; nobody else writes it.",
+    "/etc/sysusers.d/llamarig.conf": "The accounts `llamarig` and `llama-engine`.",
+    "/etc/tmpfiles.d/llamarig.conf": "The directories below that must be there after every start.",
+    paths.STATE: "What the host remembers.",
+    "/run/llamarig": "What is true until the next start of the host.",
+    "{{ models_dir }}": "Model files (`fleet_models_dir`); never removed by llamarig.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One path on a host: what it is, whose it is, and who writes it; ``template`` where one is printed into it."""
+
+    path: str
+    owner: str
+    mode: str
+    by: str
+    what: str
+    template: str = ""
+
+
+def files_on_host(root: Path) -> str:
+    """Return the table of paths, what they are and who writes them."""
+    rows = [
+        (f"`{item.path}`", item.what, f"{item.owner} {item.mode}".strip(), item.by)
+        for item in sorted({item.path: item for item in _everything(root)}.values(), key=lambda item: item.path)
+    ]
+    return markdown_table(("path", "what", "owner and mode", "written by"), rows)
+
+
+def templates(root: Path) -> str:
+    """Return the table of templates, where each is printed to, and with which mode."""
+    rows = {
+        (f"`{item.template}`", f"`{item.path}`", item.owner, item.mode)
+        for item in [*_from_plan(), *_from_roles(root)]
+        if item.template
+    }
+    used = {row[0].strip("`") for row in rows}
+    present = {str(path.relative_to(root / "templates")) for path in root.glob("templates/*/*.j2")}
+    if used != present:
+        msg = f"templates that no manifest prints, or that are not there: {', '.join(sorted(used ^ present))}"
+        raise DocsError(msg, "remove the template, or name it in a role's manifest")
+    return markdown_table(("template", "destination", "owner", "mode"), sorted(rows))
+
+
+def _everything(root: Path) -> Iterator[Written]:
+    yield from _from_tmpfiles(root)
+    yield from _from_plan()
+    yield from _from_roles(root)
+    agent = _defaults(root, "agent")
+    models = _defaults(root, "model_store")["model_store_dir"]
+    release, fetch, user = "role `agent`", "role `model_store`", "root:root"
+    for path, owner, mode, by, what in (
+        (
+            f"{agent['agent_root']}/releases/<sha12>/",
+            user,
+            "0755",
+            release,
+            "A release of the agent, with all it imports.",
+        ),
+        (f"{agent['agent_root']}/current", user, "link", release, "The release in use; moved after its smoke test."),
+        (agent["agent_command"], user, "link", release, "The command, in everybody's path."),
+        (
+            f"{models}/<name>",
+            "llamarig:llamarig",
+            "0644",
+            fetch,
+            "A model file; in place only once its sha256 was right.",
+        ),
+        (f"{models}/.incoming/", user, "0700", fetch, "Files under way; a broken transfer goes on from here."),
+        (
+            f"{models}/.verified/",
+            user,
+            "0755",
+            fetch,
+            "Which files were read and found right, so that they are read once.",
+        ),
+        (f"{paths.STATE}/state.json", user, "0644", _AGENT, "The active service, and a switch under way."),
+        (f"{paths.STATE}/history.jsonl", user, "0644", _AGENT, "Every switch and stop, how it ended and why."),
+        (f"{paths.STATE}/last-good/<service>/", user, "0755", _AGENT, "Spec and compose file it last served with."),
+        (f"{paths.STATE}/lock", user, "0644", _AGENT, "Held while a switch runs."),
+        (
+            f"{paths.RUNNING}/<service>.json",
+            user,
+            "0644",
+            "the unit, when it starts",
+            "The spec its container runs with.",
+        ),
+    ):
+        yield Written(path, owner, mode, by, what)
+
+
+def _from_plan() -> list[Written]:
+    """Return what the plan of the documentation's own example writes, with the service's name taken out."""
+    plan = docs_intent.example()
+    names = re.compile(rf"\b({'|'.join(spec['service'] for spec in plan['specs'])})\b")
+    found = []
+    for key, mode in (("directories", "0755"), ("files", "0644"), ("secrets", "0644")):
+        for entry in plan["manifest"][key]:
+            general = {**entry, "path": names.sub("<service>", entry["path"])}
+            found.append(_written(general, mode, _PLAN, "llama_service"))
+    return found
+
+
+def _from_roles(root: Path) -> list[Written]:
+    """Return what the roles name in their own manifests."""
+    found = []
+    for path in sorted(root.glob("roles/*/*/*.yml")):
+        if path.parent.name in {"tasks", "vars"}:
+            role = path.parent.parent.name
+            entries = _entries(yaml.safe_load(path.read_text(encoding="utf-8")))
+            found += [_written(entry, "0644", f"role `{role}`", role) for entry in entries]
+    return found
+
+
+def _entries(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if "path" in node and "template" in node:
+            yield node
+        for value in node.values():
+            yield from _entries(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _entries(value)
+
+
+def _from_tmpfiles(root: Path) -> Iterator[Written]:
+    models = _defaults(root, "host_base")["host_base_models_dir"]
+    for line in (root / _TMPFILES).read_text(encoding="utf-8").splitlines():
+        found = re.match(r"d (/\S+|\{\{ \w+ \}\}) +(\d+) (\w+) +(\w+)", line)
+        if found:
+            path = found[1].replace("{{ models_dir }}", models)
+            yield Written(path, f"{found[3]}:{found[4]}", found[2], "role `host_base`", _meaning(found[1]))
+
+
+def _written(entry: dict[str, Any], mode: str, by: str, role: str) -> Written:
+    path = entry["path"]
+    template = f"{role}/{entry['template']}" if "template" in entry else ""
+    owner = f"{entry.get('owner', 'root')}:{entry.get('group', 'root')}"
+    return Written(path, owner, entry.get("mode", mode), by, _meaning(path), template)
+
+
+def _meaning(path: str) -> str:
+    if path not in _WHAT:
+        msg = f"nobody says what {path} is"
+        raise DocsError(msg, "say it in _WHAT of src/llamarig/control/docs_host.py")
+    return _WHAT[path]
+
+
+def _defaults(root: Path, role: str) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((root / f"roles/{role}/defaults/main.yml").read_text(encoding="utf-8"))
+    return values

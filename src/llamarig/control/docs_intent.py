@@ -1,0 +1,199 @@
+"""The reference page of the inventory, from the records that users write; its examples are planned as proof."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from llamarig.config.records import Engine, Hardware, HostIntent, ModelFile, Profile, Record, Service
+from llamarig.control.docs_table import DocsError, markdown_table
+from llamarig.planning.flags import OWNED
+from llamarig.planning.intent import plan_host
+from llamarig.planning.layers import BUILT_IN
+
+# Variable, the field of HostIntent that it becomes (or what it is), and where it is usually written.
+VARIABLES: Final = (
+    ("host_hardware", "hardware", "`host_vars`"),
+    ("llm_services", "services", "`host_vars`"),
+    ("llm_default_service", "default_service", "`host_vars`"),
+    ("llm_server_defaults", "server_defaults", "`group_vars/all/fleet.yml`"),
+    ("llama_image_engine", "engine", "`group_vars/all/versions.yml`"),
+    ("fleet_models_dir", "models_dir", "`group_vars/all/fleet.yml`"),
+)
+_EXAMPLES: Final = {
+    Hardware: """\
+host_hardware:
+  memory_mib: 65536
+  cpu_threads: 16
+""",
+    Service: """\
+llm_services:
+  - name: chat
+    profile: small-chat
+    strategy: cpu
+    port: 8080
+  - name: shared
+    profile: small-chat
+    strategy: cpu
+    port: 8090
+    bind: 192.0.2.10
+    api_key: "{{ vault_shared_api_key }}"
+    server: {ctx_size: 16384, parallel: 2, metrics: false}
+
+llm_default_service: chat
+""",
+    Profile: """\
+llm_profiles_small:
+  small-chat:
+    description: what it is good at, and what it costs
+    files:
+      - name: small/chat-q4.gguf
+        url: https://hub.example.com/small/chat-q4.gguf
+        bytes: 4294967296
+        sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    server: {ctx_size: 8192}
+""",
+    Engine: """\
+llama_image_engine:
+  recipe: debian-package
+  repository: llamarig/llama-cpp
+  inputs:
+    suite: sid
+    packages: [llama.cpp-tools]
+""",
+}
+_SECTIONS: Final[tuple[tuple[type[Record], str], ...]] = (
+    (Hardware, "`host_hardware`"),
+    (Service, "an item of `llm_services`"),
+    (Profile, "an entry of `llm_profiles_<family>`"),
+    (ModelFile, "an item of a profile's files"),
+    (Engine, "`llama_image_engine`"),
+)
+
+
+def inventory(root: Path) -> str:
+    """Return the reference of everything that an inventory says.
+
+    Raises:
+        ConfigError: an example of this page is no inventory that can be planned.
+
+    """
+    example()
+    schema = HostIntent.model_json_schema()
+    # A host that declares no services runs none; the record itself is always given the list.
+    schema["properties"]["services"]["default"] = []
+    schema["required"].remove("services")
+    rows = [
+        (f"`{name}`", *_field(schema, field, schema["$defs"])[0:2], where, _meaning(schema, field))
+        for name, field, where in VARIABLES
+    ]
+    rows += [
+        (
+            "`llm_profiles_<family>`",
+            "mapping of name to [Profile](#profile)",
+            "",
+            "`group_vars/all/models/`",
+            "A part of the catalogue. Parts are joined; the same name in two parts is an error.",
+        ),
+        (
+            "`fleet_layer_loaded`",
+            "true",
+            "",
+            "`group_vars/all/fleet.yml`",
+            "Proof that the inventory links group_vars; without it nothing is planned.",
+        ),
+    ]
+    parts = ["## Variables", markdown_table(("variable", "type", "default", "written in", "meaning"), rows)]
+    for record, what in _SECTIONS:
+        parts.append(_section(record, what))
+    return "\n\n".join([*parts, *_server_options(root)])
+
+
+def example() -> dict[str, Any]:
+    """Return the plan of the examples on this page."""
+    text = re.sub(r"\{\{.*?\}\}", "0123456789abcdef", "\n".join(_EXAMPLES.values()))
+    variables = {**yaml.safe_load(text), "fleet_layer_loaded": True, "fleet_models_dir": "/srv/llamarig/models"}
+    return plan_host("gpu01", variables)
+
+
+def _section(record: type[Record], what: str) -> str:
+    schema = record.model_json_schema()
+    rows = [
+        (f"`{name}`", *_field(schema, name, schema.get("$defs", {})), _meaning(schema, name))
+        for name in schema["properties"]
+    ]
+    text = f"## {record.__name__}\n\n{str(record.__doc__).strip()} Written as {what}.\n\n"
+    text += markdown_table(("key", "type", "default", "meaning"), rows)
+    if record in _EXAMPLES:
+        text += f"\n\n```yaml\n{_EXAMPLES[record]}```"
+    return text
+
+
+def _field(schema: dict[str, Any], name: str, known: dict[str, Any]) -> tuple[str, str]:
+    """Return type and default of one key."""
+    field = schema["properties"][name]
+    if name in schema.get("required", []):
+        default = "required"
+    else:
+        default = "" if field["default"] is None else f"`{json.dumps(field['default'])}`"
+    return _type(field, known), default
+
+
+def _meaning(schema: dict[str, Any], name: str) -> str:
+    text = schema["properties"][name].get("description")
+    if not text:
+        msg = f"the key {name} of {schema['title']} has no description"
+        raise DocsError(msg, "add Field(description=...) in src/llamarig/config/records.py")
+    return str(text)
+
+
+def _type(field: dict[str, Any], known: dict[str, Any]) -> str:
+    if "$ref" in field:
+        name = field["$ref"].rsplit("/", 1)[-1]
+        return _type(known[name], known) if "enum" in known[name] else f"[{name}](#{name.lower()})"
+    if "anyOf" in field:
+        return " or ".join(_type(part, known) for part in field["anyOf"] if part.get("type") != "null")
+    if "enum" in field or "const" in field:
+        return "one of " + ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    if field["type"] == "array":
+        least = f", at least {field['minItems']}" if "minItems" in field else ""
+        return f"list of {_type(field['items'], known)}{least}"
+    words = {"object": "mapping"}.get(field["type"], field["type"])
+    limits = {
+        "minimum": "at least {}",
+        "maximum": "at most {}",
+        "exclusiveMinimum": "more than {}",
+        "minLength": "at least {} characters",
+        "pattern": "matching `{}`",
+    }
+    return ", ".join([words, *(text.format(field[key]) for key, text in limits.items() if key in field)])
+
+
+def _server_options(root: Path) -> list[str]:
+    fleet = yaml.safe_load((root / "group_vars/all/fleet.yml").read_text(encoding="utf-8"))
+    return [
+        "## Server options",
+        (
+            "`server` takes every option of the pinned `llama-server`, as its long name in snake_case. They are checked"
+            " against the recorded `--help` of that engine. A switch takes true or false; an option that takes a value"
+            " takes a value, or a list where it may be repeated."
+        ),
+        (
+            "Layers, the weakest first: built-in, profile, strategy, fleet (`llm_server_defaults`), service. A later"
+            " layer replaces the whole value; `null` takes the option away. `llamarig plan <service>` shows the layer"
+            " that had the last word on each option."
+        ),
+        f"The fleet layer in this checkout: `{json.dumps(fleet['llm_server_defaults'])}`.",
+        "The built-in layer:",
+        markdown_table(
+            ("option", "value"), [(f"`{key}`", f"`{json.dumps(value)}`") for key, value in sorted(BUILT_IN.items())]
+        ),
+        "Options that cannot be set, and why:",
+        markdown_table(
+            ("option", "why"), [(f"`{key.replace('-', '_')}`", reason) for key, reason in sorted(OWNED.items())]
+        ),
+    ]

@@ -1,0 +1,91 @@
+"""A lab host as an operator reaches it, and the playbooks as they run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", ROOT / "molecule" / "default"))
+LAB = ROOT / ".lab-molecule"
+
+
+@dataclass(frozen=True)
+class Box:
+    """One lab host, as an operator reaches it."""
+
+    name: str
+
+    def run(self, command: str, *, check: bool = True, timeout: float = 120) -> str:
+        done = self.attempt(command, timeout=timeout)
+        if check and done.returncode != 0:
+            pytest.fail(f"{self.name}: {command}\n{done.stdout}{done.stderr}")
+        return done.stdout.strip()
+
+    def attempt(self, command: str, *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        ssh = ["ssh", "-F", str(LAB / "ssh_config"), "-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
+        ssh += ["-o", f"ControlPath=/tmp/llamarig-test-{os.getpid()}-%n", self.name, command]
+        return subprocess.run(ssh, capture_output=True, text=True, check=False, timeout=timeout)
+
+    def llamarig(self, *words: str) -> dict[str, Any]:
+        done = self.attempt(f"sudo llamarig {' '.join(words)} --json")
+        envelope: dict[str, Any] = json.loads(done.stdout)
+        return {**envelope, "exit": done.returncode}
+
+    def active(self) -> str | None:
+        name: str | None = self.llamarig("status")["data"]["active"]
+        return name
+
+    def answers(self, port: int, key: str = "") -> str:
+        body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8, "temperature": 0})
+        bearer = f"request.add_header('Authorization', 'Bearer {key}');" if key else ""
+        program = (
+            "import json,sys,urllib.request;"
+            f"request=urllib.request.Request('http://127.0.0.1:{port}/v1/chat/completions', sys.stdin.buffer.read(),"
+            f"{{'Content-Type':'application/json'}});{bearer}"
+            "print(json.load(urllib.request.urlopen(request, timeout=30))['choices'][0]['message']['content'])"
+        )
+        return self.run(f"echo '{body}' | python3 -c \"{program}\"")
+
+    def is_healthy(self) -> bool:
+        code: int = self.llamarig("doctor")["exit"]
+        return code == 0
+
+    def power_cycle(self, grace_seconds: int) -> None:
+        """Reboot the host from outside; with no grace it is a power cut."""
+        find = ["docker", "ps", "--filter", f"name=llamarig-{self.name}-", "--format", "{{.Names}}"]
+        name = subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
+        restart = ["docker", "restart", "--time", str(grace_seconds), name]
+        subprocess.run(restart, check=True, capture_output=True)
+        self.wait_until("ssh is back", lambda: self.attempt("true").returncode == 0, 60)
+
+    def wait_until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if condition():
+                return
+            time.sleep(0.5)
+        pytest.fail(f"{self.name}: not within {seconds:.0f} s: {what}")
+
+
+def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook of the project on the scenario's hosts."""
+    command = ["ansible-playbook", "-i", str(SCENARIO / "inventory"), f"playbooks/{name}", *arguments]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    environment.pop("ANSIBLE_FORCE_COLOR", None)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=900)
+
+
+def changes(output: str) -> dict[str, int]:
+    """Return how many tasks changed each host, from a play recap."""
+    recap = output.rsplit("PLAY RECAP", maxsplit=1)[-1].splitlines()
+    lines = [line.split(":", 1) for line in recap if "changed=" in line]
+    return {host.strip(): int(rest.split("changed=")[1].split()[0]) for host, rest in lines}

@@ -1,0 +1,63 @@
+"""A switch that is cut off at any point: the old or the new service, never neither."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+from tests.acceptance.box import LAB, ROOT, SCENARIO, Box, playbook
+
+
+def test_ctrl_c_goes_back_to_the_service_before(alpha: Box) -> None:
+    alpha.llamarig("switch", "dense")
+    alpha.run("sudo sh -c 'timeout --signal INT 0.6 llamarig switch moe' || true")
+    alpha.wait_until("one of them serves", lambda: alpha.llamarig("status")["data"]["health"] == "ok", 60)
+    assert alpha.active() in ("dense", "moe")
+    assert alpha.is_healthy()
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.4])
+def test_a_killed_switch_is_mended_by_the_next_converge(alpha: Box, seconds: float) -> None:
+    alpha.llamarig("switch", "dense")
+    alpha.attempt(f"sudo timeout --signal KILL {seconds} llamarig switch moe")
+    done = playbook("site.yml", "--limit", "alpha", "--tags", "llama_service,verify")
+    assert done.returncode == 0, done.stdout
+    assert alpha.active() in ("dense", "moe")
+    assert alpha.is_healthy()
+    assert alpha.run("sudo docker ps --format '{{.Names}}'").count("llama-") == 1
+
+
+def test_a_power_cut_during_a_switch_ends_with_a_service_that_serves(alpha: Box) -> None:
+    alpha.llamarig("switch", "dense")
+    ssh = ["ssh", "-F", str(LAB / "ssh_config"), "alpha", "sudo llamarig switch moe"]
+    with subprocess.Popen(ssh, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        time.sleep(1.0)
+        alpha.power_cycle(grace_seconds=0)
+        process.kill()
+    alpha.wait_until("a service serves", lambda: alpha.llamarig("status")["data"]["health"] == "ok", 90)
+    assert alpha.llamarig("reconcile")["exit"] == 0
+    assert alpha.is_healthy()
+
+
+def test_two_switches_at_once_one_is_told_to_wait(alpha: Box) -> None:
+    alpha.llamarig("switch", "dense")
+    first = "(sudo llamarig switch moe --json > /tmp/a; echo $? > /tmp/ax) &"
+    second = "sudo llamarig switch odd --json > /tmp/b; echo $?"
+    codes = alpha.run(f"{first} sleep 0.3; {second}; wait; cat /tmp/ax").split()
+    assert codes == ["5", "0"]
+    assert alpha.active() == "moe"
+
+
+def test_a_converge_killed_half_way_ends_the_same_when_run_again(alpha: Box) -> None:
+    alpha.run("sudo rm -r /opt/llamarig /etc/llamarig/services.d /usr/local/lib/llamarig")
+    command = ["timeout", "--signal", "KILL", "2.5"]
+    subprocess.run(
+        [*command, "ansible-playbook", "-i", str(SCENARIO / "inventory"), "playbooks/site.yml", "--limit", "alpha"],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+    )
+    done = playbook("site.yml", "--limit", "alpha")
+    assert done.returncode == 0, done.stdout
+    assert alpha.is_healthy()

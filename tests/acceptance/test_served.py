@@ -1,0 +1,104 @@
+"""After the first converge: the host serves, contained as promised."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.acceptance.box import Box
+
+
+def test_a_chat_request_is_answered(alpha: Box) -> None:
+    assert len(set(alpha.answers(8080))) > 1
+
+
+def test_the_doctor_is_content(alpha: Box, beta: Box) -> None:
+    for box in (alpha, beta):
+        verdict = box.llamarig("doctor")
+        assert verdict["data"]["healthy"], verdict
+        assert {check["status"] for check in verdict["data"]["checks"]} == {"ok"}
+
+
+def test_the_container_is_hardened(alpha: Box) -> None:
+    info = json.loads(alpha.run("sudo docker inspect llama-dense"))[0]
+    host = info["HostConfig"]
+    assert info["Config"]["User"] == "788:788"
+    assert host["ReadonlyRootfs"] is True
+    assert host["CapDrop"] == ["ALL"]
+    assert host["CapAdd"] in (None, [])
+    assert host["Privileged"] is False
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert host["RestartPolicy"]["Name"] in ("no", "")
+    assert host["Memory"] == 1536 * 2**20
+    assert host["CgroupParent"] == "llama-dense.slice"
+    assert [mount["RW"] for mount in info["Mounts"] if mount["Type"] == "bind"] == [False]
+
+
+def test_the_process_itself_has_no_capability_and_cannot_gain_one(alpha: Box) -> None:
+    pid = alpha.run("sudo docker inspect --format '{{.State.Pid}}' llama-dense")
+    status = dict(line.split(":", 1) for line in alpha.run(f"sudo cat /proc/{pid}/status").splitlines() if ":" in line)
+    assert int(status["CapEff"].strip(), 16) == 0
+    assert int(status["CapBnd"].strip(), 16) == 0
+    assert status["NoNewPrivs"].strip() == "1"
+    assert status["Uid"].split() == ["788"] * 4
+
+
+def test_a_pid_leads_to_its_service_through_its_cgroup(alpha: Box) -> None:
+    pid = alpha.run("sudo docker inspect --format '{{.State.Pid}}' llama-dense")
+    assert "llama-dense.slice" in alpha.run(f"cat /proc/{pid}/cgroup")
+
+
+def test_a_loopback_service_listens_on_loopback_only(alpha_host: Any) -> None:
+    listening = alpha_host.check_output("ss -H -ltn 'sport = :8080'").split()
+    assert "127.0.0.1:8080" in listening
+    assert not {"0.0.0.0:8080", "*:8080", "[::]:8080"} & set(listening)
+
+
+def test_a_service_on_the_network_wants_its_key(alpha: Box, beta: Box) -> None:
+    request = (
+        "curl -s -o /dev/null -w '%{http_code}' -X POST -d '{\"messages\":[]}' http://beta:8080/v1/chat/completions"
+    )
+    alpha.run("sudo apt-get install -qq -y curl >/dev/null")
+    assert alpha.run(request) == "401"
+    assert alpha.run(f"{request} -H 'Authorization: Bearer lab-key-that-is-no-secret'") == "200"
+    assert len(set(beta.answers(8080, "lab-key-that-is-no-secret"))) > 1
+
+
+def test_the_key_is_nowhere_to_be_read(beta: Box) -> None:
+    key = "lab-key-that-is-no-secret"
+    assert beta.run("stat -c '%U:%G %a' /etc/llamarig/keys 2>/dev/null") == "root:llama-engine 750"
+    assert beta.run("sudo stat -c '%U:%G %a' /etc/llamarig/keys/hub.key") == "root:llama-engine 640"
+    assert (
+        beta.attempt(f"grep -r {key} /etc/llamarig/services.d /etc/llamarig/compose /etc/systemd/system").returncode
+        == 1
+    )
+    assert beta.attempt(f"ps -ef | grep -v grep | grep {key}").returncode == 1
+    assert beta.attempt(f"sudo journalctl | grep -v sshd | grep -F {key}").returncode == 1
+
+
+def test_units_are_sound_and_only_the_active_one_starts_with_the_host(alpha: Box) -> None:
+    alpha.run("sudo systemd-analyze verify --recursive-errors=yes /etc/systemd/system/llama-*.service")
+    enabled = alpha.run("systemctl list-unit-files 'llama-*.service' --state=enabled --plain --no-legend").splitlines()
+    assert [line.split()[0] for line in enabled] == ["llama-dense.service"]
+
+
+def test_the_agent_needs_no_pip_and_its_files_belong_to_root(alpha: Box) -> None:
+    assert alpha.attempt("command -v pip pip3 gcc").returncode == 1
+    assert alpha.run("find -L /opt/llamarig/current/ ! -user root -o -perm /022 ! -type l | head") == ""
+    release = alpha.run("readlink /opt/llamarig/current")
+    assert release == f"releases/{alpha.llamarig('version')['data']['release']}"
+
+
+def test_models_are_read_only_files_of_the_agent(alpha: Box) -> None:
+    assert alpha.run("stat -c '%U %a' /srv/llamarig/models/lab/tiny-dense.gguf") == "llamarig 644"
+
+
+def test_list_plan_and_logs_speak(alpha: Box) -> None:
+    services = alpha.llamarig("list")["data"]["services"]
+    assert {item["service"] for item in services} == {"dense", "moe", "damaged", "refused", "odd"}
+    assert [item["service"] for item in services if item["active"]] == ["dense"]
+    assert alpha.llamarig("plan", "moe")["data"]["specs"][0]["leaves"] == ["dense"]
+    assert any("listening" in line for line in alpha.llamarig("logs", "dense", "-n", "500")["data"]["lines"])
+    table = alpha.run("llamarig plan moe")
+    assert "profile" in table
+    assert "--device none" in table

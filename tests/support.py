@@ -1,0 +1,160 @@
+"""What many tests begin with: a host's variables, a spec, a host's directories, the role's templates rendered."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+from llamarig.config import paths
+from llamarig.config.spec import Spec, SpecFile
+from llamarig.errors import ConfigError, Problem
+from llamarig.planning.intent import plan_host
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATES = ROOT / "templates" / "llama_service"
+HOST = "rig01"
+KEY = "not-a-real-key-0123456789"
+MODEL = b"GGUF of a model"
+
+_VARIABLES: dict[str, Any] = {
+    "fleet_layer_loaded": True,
+    "fleet_models_dir": "/srv/llamarig/models",
+    "llm_server_defaults": {},
+    "llm_profiles_test": {
+        "small": {
+            "description": "a small one",
+            "files": [{"name": "small.gguf", "bytes": 1 << 20, "sha256": "a" * 64}],
+            "server": {"ctx_size": 4096},
+        }
+    },
+    "llama_image_engine": {"recipe": "debian-package", "inputs": {"suite": "sid"}},
+    "host_hardware": {"memory_mib": 4096, "cpu_threads": 4, "reserve_mib": 512},
+    "llm_services": [{"name": "chat", "profile": "small", "strategy": "cpu", "port": 8080}],
+}
+
+
+def variables(**changes: Any) -> dict[str, Any]:
+    """A host's variables that plan without a problem; ``service`` changes the one service, the rest replaces."""
+    result = copy.deepcopy(_VARIABLES)
+    result["llm_services"][0] |= changes.pop("service", {})
+    return result | changes
+
+
+def problems(data: dict[str, Any], host: str = HOST) -> list[Problem]:
+    """Plan what must be refused, and return why it is."""
+    try:
+        plan_host(host, data)
+    except ConfigError as error:
+        return error.problems
+    msg = "the plan was accepted"
+    raise AssertionError(msg)
+
+
+def argv_of(data: dict[str, Any]) -> list[str]:
+    """Plan and return the arguments of the first service."""
+    argv: list[str] = plan_host(HOST, data)["specs"][0]["argv"]
+    return argv
+
+
+def after(argv: list[str], option: str) -> str:
+    """Return the word after an option."""
+    return argv[argv.index(option) + 1]
+
+
+def make_spec(service: str = "chat", **changes: Any) -> Spec:
+    """A hashed spec of a service whose model is ``MODEL``."""
+    model = SpecFile(f"/srv/llamarig/models/{service}.gguf", len(MODEL), hashlib.sha256(MODEL).hexdigest())
+    values: dict[str, Any] = {
+        "host": HOST,
+        "service": service,
+        "profile": "small",
+        "description": "a small one",
+        "strategy": "cpu",
+        "reason": "everything on the CPU",
+        "image": "llamarig/llama-cpp:test",
+        "bind": "127.0.0.1",
+        "port": 8080,
+        "models_dir": "/srv/llamarig/models",
+        "files": [model],
+        "argv": ["--model", f"/models/{service}.gguf"],
+        "memory_mib": 1024,
+        "load_timeout_seconds": 60,
+        "drain_seconds": 5,
+        "api_key_file": None,
+        "api_key_sha256": None,
+        "origins": {"ctx_size": {"value": 4096, "layer": "profile"}},
+    }
+    return Spec(**values | changes).hashed()
+
+
+def provision(root: Path, *specs: Spec, default: str | None = None) -> None:
+    """Write below ``root`` what the playbook leaves on a host: specs, compose projects, models, host file."""
+    for directory in (paths.ETC, paths.STATE):
+        below(root, directory).mkdir(parents=True, exist_ok=True)
+    for spec in specs:
+        contents = {
+            f"{paths.SPECS}/{spec.service}.json": json.dumps(spec.to_dict()).encode(),
+            f"{paths.COMPOSE}/{spec.service}/compose.yaml": f"# compose of {spec.spec_sha256}\n".encode(),
+            **{item.path: MODEL for item in spec.files},
+        }
+        for path, content in contents.items():
+            below(root, path).parent.mkdir(parents=True, exist_ok=True)
+            below(root, path).write_bytes(content)
+    if default is not None:
+        content = json.dumps({"schema_version": 1, "default_service": default})
+        below(root, paths.HOST_FILE).write_text(content, encoding="utf-8")
+
+
+def below(root: Path, absolute: str) -> Path:
+    """Return an absolute path of a host below ``root``."""
+    return root / absolute.lstrip("/")
+
+
+_TEMPLAR = Templar(loader=DataLoader(), variables={})
+
+
+def render(entry: dict[str, Any]) -> str:
+    """Render one entry of a manifest as plugins/action/manifest.py does."""
+    templar = _TEMPLAR.copy_with_new_env(searchpath=[str(TEMPLATES)], available_variables=entry["vars"])
+    text = trust_as_template((TEMPLATES / entry["template"]).read_text(encoding="utf-8"))
+    overrides = {"trim_blocks": True, "lstrip_blocks": True}
+    return str(templar.template(text, escape_backslashes=False, overrides=overrides))
+
+
+def rendered(plan: dict[str, Any]) -> dict[str, str]:
+    """Return every file of a plan's manifest, by its path on the host."""
+    manifest = plan["manifest"]
+    return {entry["path"]: render(entry) for entry in manifest["files"]} | {
+        entry["path"]: entry["content"] for entry in manifest["secrets"]
+    }
+
+
+class ComposeLoader(yaml.SafeLoader):
+    """PyYAML, with the numbers that docker compose's YAML (1.2, go-yaml) also takes unquoted for numbers.
+
+    PyYAML writes and reads YAML 1.1, to which ``1e-05`` and ``0o17`` are strings. Compose reads numbers, and refuses
+    a command with one.
+    """
+
+
+ComposeLoader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+ComposeLoader.add_implicit_resolver(
+    "!number",
+    re.compile(r"^[-+]?(0[xob][0-9A-Fa-f_]+|(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9_]+)?)$"),
+    list("-+.0123456789"),
+)
+ComposeLoader.add_constructor("!number", lambda _, node: ("number", node.value))
+
+
+def compose_command(text: str) -> list[Any]:
+    """Read a compose file's command as compose does: YAML, then ``$$`` is a dollar."""
+    command = yaml.load(text, ComposeLoader)["services"]["server"]["command"]  # noqa: S506  a SafeLoader
+    return [word.replace("$$", "$") if isinstance(word, str) else word for word in command]
