@@ -111,14 +111,27 @@ def lab(directory: Path, hosts: Sequence[str]) -> Iterator[None]:
         put_away()
         say("removing the lab")
         down = [*command, "down", "--directory", str(directory)]
-        # A session of its own: an impatient second Ctrl-C must not leave containers behind.
-        subprocess.run(down, check=False, stdout=subprocess.DEVNULL, start_new_session=True)
+        subprocess.run(down, check=False, stdout=subprocess.DEVNULL)
 
 
 def put_away() -> None:
-    """From here on things are being put away; that is not to be interrupted."""
+    """End what still runs of this script's; from here on things are put away, which is not to be interrupted.
+
+    What is started from here on inherits that, so that an impatient second Ctrl-C leaves no container behind.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for process in _descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGTERM)
+
+
+def _descendants(process: int) -> list[int]:
+    try:
+        children = [int(text) for text in Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()]
+    except OSError:
+        return []
+    return children + [found for child in children for found in _descendants(child)]
 
 
 def disconnect(sockets: Path) -> None:

@@ -25,9 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -76,7 +74,7 @@ def removed(checkout: Path, env: dict[str, str]) -> Iterator[None]:
         if (checkout / ".lab").is_dir():
             say("removing the lab")
             down = ["scripts/deploy", "--down"]
-            subprocess.run(down, cwd=checkout, env=env, check=False, stdout=subprocess.DEVNULL, start_new_session=True)
+            subprocess.run(down, cwd=checkout, env=env, check=False, stdout=subprocess.DEVNULL)
 
 
 def deploy(checkout: Path, env: dict[str, str], times: Path) -> dict[str, Any]:
@@ -201,7 +199,7 @@ def main() -> None:
     print(columns(first, again, "roles", "of site.yml"))
     missing = ", ".join(facts["packages_missing"]) or "none"
     print(
-        f"\nSeconds; again: median of {chosen.again}. Packages to install: {missing}; pip's cache: {facts['pip_cache']}."
+        f"\nSeconds; again: median of {chosen.again}. Packages to install: {missing}; pip's cache: {facts['pip_cache']}"
     )
     print(common.describe(facts))
     common.write_json(chosen.json, {"benchmark": "deploy", "conditions": facts, "from_nothing": first, "again": again})

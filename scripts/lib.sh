@@ -63,5 +63,7 @@ make_venv() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement "$lock" ||
     die "pip could not install $lock" "check that pip reaches its package index: pip config list"
   printf '%s/src\n' "$root" >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/llamarig.pth"
+  printf '#!%s/.venv/bin/python\nfrom llamarig.cli.main import main\n\nmain()\n' "$root" >.venv/bin/llamarig
+  chmod +x .venv/bin/llamarig
   printf '%s' "$stamp" >.venv/lock
 }

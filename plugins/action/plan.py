@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
                 require_service(host, plan["specs"], self._task.args.get("service"))
         except ConfigError as error:
             # Said once and in full here; what Ansible prints of a failed task's message, it prints twice.
+            self._write(host, {"problems": [str(problem) for problem in error.problems]})
             for problem in error.problems:
                 display.display(str(problem), color="red")
             count = len(error.problems)
             said = f"{count} problem{'s'[: count > 1]} in the inventory, said above; nothing was touched on any host"
             return {**result, "failed": True, "msg": said}
+        self._write(host, plan)
         return {**result, "changed": False, **plan}
+
+    def _write(self, host: str, content: dict[str, Any]) -> None:
+        directory = self._task.args.get("output")
+        if directory:
+            # The manifest may hold keys; what is written here is for reading.
+            shown = {key: value for key, value in content.items() if key != "manifest"}
+            (Path(directory) / f"{host}.json").write_text(json.dumps(shown, indent=2), encoding="utf-8")
 
 
 def _plain(value: object) -> object:

@@ -141,28 +141,26 @@ def status(*, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("service", required=False)
+@click.option("-i", "--inventory", type=click.Path(exists=True, path_type=Path), help="Plan all hosts of an inventory.")
+@click.option("--limit", help="With --inventory: only these hosts, as Ansible says it.")
 @_JSON
-def plan(service: str | None, *, as_json: bool) -> None:
+def plan(service: str | None, *, inventory: Path | None, limit: str | None, as_json: bool) -> None:
     """Show how a service is laid out, with the layer of every setting, before anything is touched.
+
+    On a host it shows what the host was given. On a control node, with --inventory, it plans: no host is reached.
 
     \b
     Examples:
       llamarig plan            every service of this host
       llamarig plan chat       one of them, with its llama-server arguments
+      llamarig plan -i inventories/example
     """  # noqa: D301  click's mark
-    from llamarig.cli.plan import describe, summary  # noqa: PLC0415
-    from llamarig.daemon.state import StateStore  # noqa: PLC0415
-    from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
+    from llamarig.cli.plan import present  # noqa: PLC0415
 
-    store = SpecStore(_root())
-    active = StateStore(_root()).read().active
     try:
-        specs = [store.get(service)] if service else store.all()
+        data, lines = present(_root(), service, inventory, limit)
     except LlamarigError as error:
         fail("plan", error, as_json=as_json)
-    leaves = {spec.service: [active] if active and active != spec.service else [] for spec in specs}
-    data = {"specs": [{**spec.to_dict(), "leaves": leaves[spec.service]} for spec in specs]}
-    lines = describe(specs[0], leaves[specs[0].service]) if service else summary(specs, leaves)
     finish("plan", data, lines, as_json=as_json)
 
 
