@@ -3,6 +3,8 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1
+# Where distributions put daemons, and an ordinary user's PATH does not look.
+PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -32,6 +34,20 @@ need_packages() {
     die "apt-get could not install: ${missing[*]}" "apt-get install ${missing[*]}"
 }
 
+# control_packages, lab_packages: what the control node and the lab need of the distribution, one name a line.
+control_packages() {
+  printf '%s\n' git openssh-client rsync
+  local python
+  python=$(find_python) && { "$python" -c 'import ensurepip' 2>/dev/null || echo python3-venv; }
+}
+
+lab_packages() {
+  printf '%s\n' mmdebstrap iptables
+  # A Docker from elsewhere is left alone; Debian 13 has the command in a package of its own.
+  command -v dockerd >/dev/null || echo docker.io
+  if ! command -v docker >/dev/null && [ -n "$(apt-cache search --names-only '^docker-cli$')" ]; then echo docker-cli; fi
+}
+
 # find_python: print the Python to use, one of those that the locks are made for.
 find_python() {
   local candidate
@@ -56,7 +72,6 @@ make_venv() {
   # The test set holds the control set; whoever has it needs nothing more.
   [ "$1" = control ] && [ -f .venv/lock ] &&
     [ "$(cat .venv/lock)" = "$python $(sha256sum "requirements/test-py$version.txt")" ] && return 0
-  "$python" -c 'import ensurepip' 2>/dev/null || need_packages "python3-venv"
   say "installing $(grep -c '==' "$lock") Python packages from $lock into .venv"
   rm -f .venv/lock
   "$python" -m venv --clear .venv

@@ -109,8 +109,8 @@ def provision(root: Path, *specs: Spec, default: str | None = None) -> None:
             below(root, path).parent.mkdir(parents=True, exist_ok=True)
             below(root, path).write_bytes(content)
     if default is not None:
-        content = json.dumps({"schema_version": 1, "default_service": default})
-        below(root, paths.HOST_FILE).write_text(content, encoding="utf-8")
+        host = {"schema_version": 1, "default_service": default}
+        below(root, paths.HOST_FILE).write_text(json.dumps(host), encoding="utf-8")
 
 
 def below(root: Path, absolute: str) -> Path:

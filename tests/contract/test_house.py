@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llamarig.control.release import _LEFT_OUT
 from tests.contract.tree import ROOT
 
 PACKAGE = ROOT / "src/llamarig"
@@ -76,6 +77,26 @@ def test_config_and_planning_stay_pure() -> None:
         assert rooms_imported(path) <= {"config", "planning", *COMMON}, path
         outside = {name.split(".")[0] for name in imported(path)}
         assert not outside & {"os", "pathlib", "random", "socket", "subprocess", "sys", "time", "datetime"}, path
+
+
+def unguarded(path: Path) -> set[str]:
+    """Rooms that a module cannot do without: imported outside of any try that handles ImportError."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guarded = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Try) and "ImportError" in {getattr(h.type, "id", "") for h in node.handlers}
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    loose = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node not in guarded]
+    return {(node.module or "").split(".")[1] for node in loose if (node.module or "").startswith("llamarig.")}
+
+
+def test_a_host_needs_nothing_that_its_release_leaves_out() -> None:
+    for path in MODULES:
+        if room_of(path) not in _LEFT_OUT:
+            assert not unguarded(path) & set(_LEFT_OUT), path
 
 
 def test_the_linter_bans_what_the_house_says() -> None:

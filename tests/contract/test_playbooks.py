@@ -30,10 +30,12 @@ def test_a_playbook_is_described_with_its_tags(path: Path) -> None:
 
 
 def test_site_lists_roles_only() -> None:
-    for play in load(ROOT / "playbooks/site.yml"):
-        assert play.keys() <= {"name", "hosts", "gather_facts", "any_errors_fatal", "become", "roles"}
-    named = {role["role"] for play in load(ROOT / "playbooks/site.yml") for role in play["roles"]}
-    assert named == {role.name for role in ROLES}
+    """A play is a list of roles; one entry point of a role stands in a task that imports it."""
+    plays = load(ROOT / "playbooks/site.yml")
+    for play in plays:
+        assert play.keys() <= {"name", "hosts", "gather_facts", "any_errors_fatal", "become", "roles", "tags", "tasks"}
+        assert all(task.keys() == {"name", "ansible.builtin.import_role"} for task in play.get("tasks", []))
+    assert {role["role"] for play in plays for role in play.get("roles", [])} == {role.name for role in ROLES}
 
 
 def test_every_module_of_our_own_loads() -> None:

@@ -91,9 +91,9 @@ def run(command: Sequence[str], *, check: bool = True, stdin: str | None = None)
 
 def ensure_docker() -> None:
     """Start dockerd where nothing runs it; a machine with an init that does so is left alone."""
-    if shutil.which("dockerd") is None:
+    if shutil.which("dockerd") is None or shutil.which("docker") is None:
         msg = "docker is not installed"
-        raise LabError(msg, "apt-get install docker.io")
+        raise LabError(msg, "apt-get install docker.io, and docker-cli where that is a package of its own")
     if _docker_answers():
         return
     if Path("/run/systemd/system").is_dir():

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,8 +19,13 @@ from tests.support import below, make_spec
 from tests.unit.daemon.fakes import Fault, Host
 
 Break = Callable[[Host], object]
-Usage = namedtuple("Usage", ["total", "used", "free"])
 NAMES = ["specs", "models", "space", "active", "units", "spec-in-use", "health", "answer"]
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +112,7 @@ def test_a_fault_fails_its_check_with_a_remedy(
 
 def test_a_unit_that_was_restarted_is_a_warning(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     state = host.units.state("alpha")
-    monkeypatch.setattr(host.units, "state", lambda _: doctor.replace(state, restarts=3))
+    monkeypatch.setattr(host.units, "state", lambda _: replace(state, restarts=3))
     found = result(host, "units")
     assert (found.status, found.message) == (Status.WARN, "llama-alpha.service was restarted 3 times")
     assert found.remedy == "llamarig logs alpha"

@@ -6,8 +6,8 @@ from importlib.resources import files
 import pytest
 
 from llamarig.config.engine_options import RECORDED, parse_help, recorded_options
-from llamarig.planning.layers import BUILT_IN
 from llamarig.planning.flags import canonical, check_value
+from llamarig.planning.layers import BUILT_IN
 
 OPTIONS = recorded_options()
 HELP = files("llamarig").joinpath("data", "llama-server-help", f"{RECORDED}.txt").read_text(encoding="utf-8")

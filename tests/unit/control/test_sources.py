@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from llamarig.control import sources
 from llamarig.control.sources import check_local_models
 from llamarig.errors import ConfigError
 from tests.support import HOST, MODEL
@@ -67,9 +66,7 @@ def test_what_the_host_fetches_itself_is_not_looked_at(root: Path) -> None:
         ({"sha256": "0" * 64}, f"has sha256 {hashlib.sha256(MODEL).hexdigest()}, the profile says {'0' * 64}"),
     ],
 )
-def test_a_file_that_is_not_what_the_profile_says_is_refused(
-    root: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_a_file_that_is_not_what_the_profile_says_is_refused(root: Path, changes: dict[str, Any], message: str) -> None:
     (problem,) = refusal(root, source(**changes)).problems
     assert (problem.host, problem.key) == (HOST, "file small.gguf")
     assert message in problem.message
@@ -87,7 +84,7 @@ def test_a_checksum_is_computed_once(root: Path, monkeypatch: pytest.MonkeyPatch
     def reads_again(*_: object) -> None:
         pytest.fail("the file was read again")
 
-    monkeypatch.setattr(sources.hashlib, "file_digest", reads_again)
+    monkeypatch.setattr(hashlib, "file_digest", reads_again)
     check_local_models(HOST, [source()], root)
     assert "the profile says" in str(refusal(root, source(sha256="0" * 64)))
 

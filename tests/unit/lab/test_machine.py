@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -89,5 +90,5 @@ def test_lab_hosts_are_made_of_this_machines_distribution_where_it_can_be(
 ) -> None:
     lines = [f"deb http://mirror.test/{name} any main\n" for name in ("ubuntu", "debian")]
     (apt / "sources.list").write_text("".join(lines), encoding="utf-8")
-    monkeypatch.setattr(machine.platform, "freedesktop_os_release", lambda: release)
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
     assert (machine.base().suite, machine.base().mirror) == (suite, mirror)

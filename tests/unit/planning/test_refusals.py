@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -46,7 +45,9 @@ def without(data: Data, *path: str | int) -> Data:
 FILE = ("llm_profiles_test", "small", "files", 0)
 
 mistake("unknown key", service(prot=1), "llm_services[0].prot", "no key that llamarig knows", "did you mean port?")
-mistake("unknown key far from any", service(zz=1), "llm_services[0].zz", "no key that llamarig knows", "known keys: name")
+mistake(
+    "unknown key far from any", service(zz=1), "llm_services[0].zz", "no key that llamarig knows", "known keys: name"
+)
 mistake("no port", without(variables(), "llm_services", 0, "port"), "llm_services[0].port", "is missing", "add port")
 mistake("port as text", service(port="8080"), "llm_services[0].port", "valid integer, not '8080'", "correct port")
 mistake("port too low", service(port=80), "llm_services[0].port", "1024, not 80", "correct port")
@@ -62,7 +63,9 @@ mistake("key of two words", service(api_key=f"{KEY} x"), "llm_services[0].api_ke
 mistake("key of two lines", service(api_key=f"{KEY}\nx"), "llm_services[0].api_key", "match pattern", "correct api_key")
 mistake("key ends its line", service(api_key=f"{KEY}\n"), "llm_services[0].api_key", "match pattern", "correct api_key")
 mistake("no drain", service(drain_seconds=0), "llm_services[0].drain_seconds", "greater than 0", "correct drain")
-mistake("too much memory", service(memory_mib=4000), "memory_mib", "4000 MiB leaves less than the reserve", "at most 3584")
+mistake(
+    "too much memory", service(memory_mib=4000), "memory_mib", "4000 MiB leaves less than the reserve", "at most 3584"
+)
 mistake("unknown option", server(ctx_sise=1), "server.ctx_sise", "llama-server has no option --ctx-sise", "ctx_size")
 mistake("owned option", server(port=1), "server.port", "is set by the service's port", "remove port from server")
 mistake("removed option", server(draft_n=1), "server.draft_n", "has been removed", "llama-server --help")

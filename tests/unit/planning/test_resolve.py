@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from llamarig.planning.intent import plan_host, require_service
 from llamarig.errors import ConfigError
+from llamarig.planning.intent import plan_host, require_service
 from tests.support import HOST, KEY, after, argv_of, make_spec, problems, variables
 
 

@@ -218,6 +218,6 @@ def test_the_key_is_read_below_the_root_and_sent(tmp_path: Path) -> None:
 
 def test_a_key_that_cannot_be_read_is_named_and_not_called_a_cut_connection(tmp_path: Path) -> None:
     spec = make_spec(port=9, api_key_file="/etc/llamarig/keys/chat.key")
-    with pytest.raises(EngineError, match="/etc/llamarig/keys/chat.key") as caught:
+    with pytest.raises(EngineError, match=r"/etc/llamarig/keys/chat\.key") as caught:
         LlamaServer(tmp_path).complete(spec, "", 1, 5)
     assert "cut the connection" not in str(caught.value)

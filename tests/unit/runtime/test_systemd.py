@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 
 from llamarig.errors import LlamarigError
-from llamarig.runtime import systemd
 from llamarig.runtime.systemd import Systemd, UnitState
 
 
@@ -27,7 +26,7 @@ class Programs:
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     fake = Programs()
-    monkeypatch.setattr(systemd.subprocess, "run", fake.run)
+    monkeypatch.setattr(subprocess, "run", fake.run)
     return fake
 
 
