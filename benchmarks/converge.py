@@ -6,12 +6,15 @@ What is measured: wall time and the control node's CPU time of one run over host
   plain      the same operations as builtin Ansible tasks (file, copy, apt, systemd_service, command, stat, find, uri),
              with this project's ansible.cfg: pipelining, 20 forks, connections kept open
   pyinfra    the same operations by pyinfra's own operations and facts (benchmarks/peers/deploy.py)
+  pyinfra-nodelay
+             the same with TCP_NODELAY on its connections (benchmarks/peers/nodelay.py): pyinfra without the waiting
+             that is not its own
 
 How: the script brings up lab hosts of its own, converges them with site.yml, then runs site.yml once more with a
 callback that records what really reaches every host. The operations are made from that record, with the plan that
 llamarig.planning.intent.plan_host gave in it: every file with content, owner and mode, every directory, link, package
 set, unit, image, model file, clean-up of strays, and the two requests of the service. A task that the script does not
-know ends it: nothing is left out in silence. Both peers then run twice, and from then on every run of all three must
+know ends it: nothing is left out in silence. The peers then run twice, and from then on every run of every tool must
 report no change at all, else the comparison is void and no figure is printed. Rounds are interleaved, and the order
 within a round rotates. The lab is removed at the end, also after Ctrl-C (its
 models, which all labs of a checkout share, stay in .lab).
@@ -44,6 +47,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +59,7 @@ from benchmarks import common
 from benchmarks.common import ROOT, BenchmarkError, Run, say
 
 HOST_VARS: Final = ROOT / "inventories" / "lab" / "host_vars" / "lab01.yml"
-TOOLS: Final = ("site.yml", "plain", "pyinfra")
+TOOLS: Final = ("site.yml", "plain", "pyinfra", "pyinfra-nodelay")
 # What the doctor asks (llamarig.checks.doctor, llamarig.runtime.engine).
 COMPLETION: Final = {
     "messages": [{"role": "user", "content": "Say hello in one short sentence."}],
@@ -123,10 +127,13 @@ class Bench:
         run = self.ansible(self.work / "plain.yml", hosts)
         return run, _unchanged("plain", run, hosts)
 
-    def pyinfra(self, hosts: list[str], *, may_change: bool = False) -> tuple[Run, int]:
+    def pyinfra(self, hosts: list[str], *, may_change: bool = False, nodelay: bool = False) -> tuple[Run, int]:
         """Run the pyinfra deploy; nothing may change."""
-        program = ROOT / ".cache" / "bench-venv" / "bin" / "pyinfra"
-        command: list[str | Path] = [program, "-y", "--json", *(word for host in hosts for word in ("--limit", host))]
+        programs = ROOT / ".cache" / "bench-venv" / "bin"
+        command: list[str | Path] = [programs / "pyinfra"]
+        if nodelay:
+            command = [programs / "python", ROOT / "benchmarks" / "peers" / "nodelay.py"]
+        command += ["-y", "--json", *(word for host in hosts for word in ("--limit", host))]
         command += [self.work / "inventory.py", ROOT / "benchmarks" / "peers" / "deploy.py"]
         run = common.measured(command, env=common.environment(), cwd=self.work)
         return run, _pyinfra_unchanged(run, hosts, len(self.operations), may_change=may_change)
@@ -501,7 +508,12 @@ def bench_venv() -> None:
 def measure(bench: Bench, tools: list[str], counts: list[int], rounds: int) -> list[Entry]:
     """Run all tools on each number of hosts, interleaved, the order rotating."""
     runs: list[Entry] = []
-    runners = {"site.yml": bench.site, "plain": bench.plain, "pyinfra": bench.pyinfra}
+    runners: dict[str, Callable[[list[str]], tuple[Run, int]]] = {
+        "site.yml": bench.site,
+        "plain": bench.plain,
+        "pyinfra": bench.pyinfra,
+    }
+    runners["pyinfra-nodelay"] = partial(bench.pyinfra, nodelay=True)
     for number in range(rounds):
         for count in counts:
             order = [tools[(number + place) % len(tools)] for place in range(len(tools))]
@@ -569,7 +581,8 @@ def main() -> None:
     tools = [tool for tool in TOOLS if tool == "site.yml" or tool in chosen.tools]
     counts = sorted(set(chosen.hosts))
     facts = common.conditions()
-    if "pyinfra" in tools:
+    with_pyinfra = any(tool.startswith("pyinfra") for tool in tools)
+    if with_pyinfra:
         bench_venv()
     hosts = [f"bench{number:02}" for number in range(1, max(counts) + 1)]
     with common.workplace("converge") as work:
@@ -586,7 +599,7 @@ def main() -> None:
                         run = bench.ansible(work / "plain.yml", hosts)
                         if attempt > 1:
                             _unchanged("plain", run, hosts)
-                    if "pyinfra" in tools:
+                    if with_pyinfra:
                         bench.pyinfra(hosts, may_change=attempt == 1)
                 bench.site(hosts)
                 runs = measure(bench, tools, counts, chosen.rounds)

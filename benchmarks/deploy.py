@@ -81,7 +81,7 @@ def deploy(checkout: Path, env: dict[str, str], times: Path) -> dict[str, Any]:
     """Run scripts/deploy once, and return its wall time by stage and by role."""
     times.unlink(missing_ok=True)
     start = time.perf_counter()
-    marks: list[tuple[str, float]] = [("start", 0.0)]
+    marks: list[tuple[str, float]] = [("before the first stage", 0.0)]
     said: list[str] = []
     with subprocess.Popen(
         ["scripts/deploy"],

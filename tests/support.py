@@ -48,6 +48,16 @@ def variables(**changes: Any) -> dict[str, Any]:
     return result | changes
 
 
+def without(data: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    """A copy of variables that lacks one place."""
+    result = copy.deepcopy(data)
+    place: Any = result
+    for part in path[:-1]:
+        place = place[part]
+    del place[path[-1]]
+    return result
+
+
 def problems(data: dict[str, Any], host: str = HOST) -> list[Problem]:
     """Plan what must be refused, and return why it is."""
     try:
@@ -135,6 +145,12 @@ def rendered(plan: dict[str, Any]) -> dict[str, str]:
     return {entry["path"]: render(entry) for entry in manifest["files"]} | {
         entry["path"]: entry["content"] for entry in manifest["secrets"]
     }
+
+
+def rendered_file(plan: dict[str, Any], path: str) -> str:
+    """Return one file of a plan's manifest."""
+    (entry,) = (entry for entry in plan["manifest"]["files"] if entry["path"] == path)
+    return render(entry)
 
 
 class ComposeLoader(yaml.SafeLoader):

@@ -49,7 +49,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             said = f"{count} problem{'s'[: count > 1]} in the inventory, said above; nothing was touched on any host"
             return {**result, "failed": True, "msg": said}
         self._write(host, plan)
-        return {**result, "changed": False, **plan}
+        # The manifest holds API keys; -v must not print it.
+        return {**result, "changed": False, **plan, "_ansible_no_log": True}
 
     def _write(self, host: str, content: dict[str, Any]) -> None:
         directory = self._task.args.get("output")

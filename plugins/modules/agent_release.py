@@ -89,7 +89,7 @@ def main() -> None:
         module.fail_json(msg=f"release {name} failed its smoke test, {stays} stays current: {(err or out)[-1000:]}")
     _link(os.path.join("releases", name), link)
     _link(program, params["command"])
-    _prune(releases, {name, previous}, params["keep"])
+    _prune(releases, {name, previous} if params["keep"] > 1 else {name}, params["keep"])
     module.exit_json(changed=True, needed=False, previous=previous)
 
 

@@ -116,10 +116,11 @@ class Manifest:
             self._file(entry, secret=True)
         for entry in self.params["links"]:
             self._link(entry)
-        for path in self.params["absent"]:
-            self._absent(str(path))
+        # Units are stopped while what they need to stop is still there.
         for entry in self.params["prune"]:
             self._prune(entry)
+        for path in self.params["absent"]:
+            self._absent(str(path))
         self._units()
         return {
             "changed": bool(self.changed or self.removed or self.units),
@@ -289,8 +290,15 @@ class Manifest:
         self.diff.append({"before_header": path, "after_header": path, "before": before, "after": after})
 
 
+class QuietModule(AnsibleModule):  # type: ignore[misc]  # Ansible is not typed
+    """A module whose invocation, every file's content and every secret, does not go to the host's journal."""
+
+    def _log_invocation(self) -> None:
+        """Log nothing; ``no_log`` would also hide the result."""
+
+
 def main() -> None:
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec={
             "directories": {
                 "type": "list",
@@ -337,8 +345,6 @@ def main() -> None:
             },
         },
         supports_check_mode=True,
-        # The journal would get every file's content with the invocation, secrets included.
-        no_log=True,
     )
     module.exit_json(**Manifest(module).run())
 

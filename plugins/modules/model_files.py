@@ -60,6 +60,15 @@ unfinished: {description: Files still being fetched, with bytes so far., returne
 incoming: {description: The directory for files under way., returned: always, type: str}
 """
 
+# Exit codes of aria2c, from its manual.
+_UNFINISHED = 7
+_WRONG_CHECKSUM = 32
+_ARIA2 = {
+    3: "there is no such file",
+    24: "the hub wants a token",
+    _WRONG_CHECKSUM: "its checksum is not the profile's; what came was discarded",
+}
+
 
 class Store:
     """One models directory."""
@@ -158,13 +167,15 @@ class Store:
         command += ["--summary-interval=0", "--console-log-level=error", "--download-result=hide", "--max-tries=5"]
         command += ["--retry-wait=2", "--connect-timeout=15", "--timeout=60", "--no-conf", "--auto-save-interval=1"]
         code, out, err = self.module.run_command(command, data="\n".join(lines) + "\n")
-        unfinished = 7
-        if code == unfinished:
+        if code == _UNFINISHED:
             return False
+        if code == _WRONG_CHECKSUM:
+            for path in (self._part(entry), f"{self._part(entry)}.aria2"):
+                if os.path.exists(path):
+                    os.unlink(path)
         if code != 0:
-            reason = {3: "there is no such file", 24: "the hub wants a token", 32: "its checksum is wrong"}.get(code)
-            detail = reason or (err or out).strip()[-500:] or f"aria2c exit {code}"
-            self._fail(f"{entry['name']} could not be fetched from {entry['url']}: {detail}")
+            reason = _ARIA2.get(code) or (err or out).strip()[-500:] or f"aria2c exit {code}"
+            self._fail(f"{entry['name']} could not be fetched from {entry['url']}: {reason}")
         return self._arrived(entry)
 
     def _take(self, entry: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ LlamarigError
 ├── NotAllowedError  needs root
 ├── BusyError        another switch is running
 └── SwitchError      a switch failed: says what serves now
+    └── InterruptedSwitchError  by Ctrl-C
 """
 
 from __future__ import annotations
@@ -90,3 +91,9 @@ class SwitchError(LlamarigError):
         super().__init__(message, remedy)
         self.serving = serving
         self.log_lines = log_lines
+
+
+class InterruptedSwitchError(SwitchError):
+    """A switch was interrupted by Ctrl-C, a closed terminal or a kill, and went back."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -28,7 +28,7 @@ def test_the_model_came_by_http(alpha: Box) -> None:
 
 def test_an_interrupted_fetch_goes_on_where_it_stopped(alpha: Box, beta: Box) -> None:
     digest = publish(alpha, "big.bin", 48)
-    alpha.run("echo 'limit_rate 8m;' | sudo tee /etc/nginx/conf.d/slow.conf && sudo systemctl reload nginx")
+    alpha.run("echo 'limit_rate 4m;' | sudo tee /etc/nginx/conf.d/slow.conf && sudo systemctl reload nginx")
     entry = {"name": "test/big.bin", "bytes": 48 * MIB, "sha256": digest, "url": "http://alpha/big.bin"}
     part = f"/srv/llamarig/models/.incoming/{digest}"
     command = ["ansible", "beta", "-i", str(SCENARIO / "inventory"), "--become", "-m", "model_files", "-a"]
@@ -43,7 +43,7 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(alpha: Box, beta: Box) ->
         process.terminate()
     assert beta.attempt("test -e /srv/llamarig/models/test/big.bin").returncode == 1
     kept = int(beta.run(f"sudo du -k {part}").split()[0])
-    assert kept > 8000
+    assert kept > 16000
     alpha.run("sudo rm /etc/nginx/conf.d/slow.conf && sudo systemctl reload nginx")
     alpha.run("sudo truncate -s 0 /var/log/nginx/access.log")
     done = fetch(arguments)

@@ -30,6 +30,11 @@ host_hardware: {memory_mib: 4096}
 llm_services:
   - {name: Chat, profile: tiny-dense, strategy: cpu, port: 80, prot: 1}
 """
+GOOD = """\
+---
+host_hardware: {memory_mib: 4096, cpu_threads: 2}
+llm_services: []
+"""
 # Host, service and key as they stand in the output, and a word of the remedy.
 PROBLEMS = (
     ("gpu01, service 'chat': profile: there is no profile 'nowhere'", "group_vars/all/models/"),
@@ -91,3 +96,9 @@ def test_an_inventory_without_the_fleet_layer_is_told_so(inventory: Path) -> Non
     said = refused(inventory)
     for host in ("gpu01", "gpu02"):
         assert_said(said, f"{host}: group_vars: the fleet layer is not loaded", "ln -s ../../group_vars")
+
+
+def test_one_wrong_host_keeps_the_run_from_all_hosts(inventory: Path) -> None:
+    (inventory / "group_vars").symlink_to(ROOT / "group_vars")
+    (inventory / "host_vars/gpu01.yml").write_text(GOOD)
+    assert_said(refused(inventory), *PROBLEMS[-1])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llamarig.planning.intent import plan_host
 from tests.contract.tree import PLAYBOOKS, ROLES, ROOT, ansible, load
 
 INVENTORIES = sorted(path for path in (ROOT / "inventories").iterdir() if path.is_dir())
@@ -79,7 +80,7 @@ def test_an_inventory_links_the_fleet_layer(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [path for path in INVENTORIES if list(path.glob("hosts.*"))], ids=lambda path: path.name
 )
-def test_an_inventory_loads_the_fleet_layer(path: Path) -> None:
+def test_an_inventory_loads_the_fleet_layer_and_can_be_planned(path: Path) -> None:
     done = ansible("ansible-inventory", "-i", str(path), "--playbook-dir", "playbooks", "--list")
     assert done.returncode == 0, done.stderr
     listed = json.loads(done.stdout)
@@ -89,6 +90,7 @@ def test_an_inventory_loads_the_fleet_layer(path: Path) -> None:
         variables = listed["_meta"]["hostvars"][host]
         assert variables.get("fleet_layer_loaded") is True, host
         assert variables.keys() >= {"host_hardware", "llm_services", "llama_image_engine", "fleet_models_dir"}, host
+        assert plan_host(host, variables)["specs"], f"{host} runs nothing"
 
 
 def test_no_expression_in_the_fleet_layer_is_longer_than_a_line() -> None:

@@ -70,7 +70,7 @@ def plans_or_refuses(data: dict[str, Any]) -> None:
 PLACES = [path for path in places(FULL) if path != ("fleet_layer_loaded",)]
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True, deadline=None)
 @given(path=st.sampled_from(PLACES), value=json_values)
 def test_one_wrong_value_anywhere_is_a_problem_and_not_a_traceback(path: Path, value: Any) -> None:
     plans_or_refuses(with_value(path, value))

@@ -21,7 +21,13 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def main() -> None:
     """Run the command; a user's mistake ends with a sentence, never with a traceback."""
-    cli(prog_name="llamarig")
+    try:
+        cli.main(prog_name="llamarig", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(int(ExitCode.INTERRUPTED))
 
 
 @click.group(context_settings=_CONTEXT, epilog="Exit codes: docs/reference/cli.md. Every verb takes --help and --json.")
@@ -48,7 +54,11 @@ def _switcher(progress: Any) -> Any:
 
     root = _root()
     return Switcher(
-        specs=SpecStore(root), state=StateStore(root), units=Systemd(), engine=LlamaServer(root), progress=progress
+        specs=SpecStore(root),
+        state=StateStore(root),
+        units=Systemd(),
+        engine=LlamaServer(root),
+        progress=progress,
     )
 
 
@@ -58,8 +68,8 @@ def _stop_like_ctrl_c() -> None:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGHUP, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
 
 
 def _say(*, as_json: bool) -> Any:
@@ -166,8 +176,9 @@ def plan(service: str | None, *, inventory: Path | None, limit: str | None, as_j
 
 @cli.command()
 @click.argument("service")
+@click.option("--check", "dry", is_flag=True, help="Say what would happen; change nothing.")
 @_JSON
-def switch(service: str, *, as_json: bool) -> None:
+def switch(service: str, *, dry: bool, as_json: bool) -> None:
     """Make SERVICE the active one; if it does not come to serve, the one before serves again.
 
     Ctrl-C goes back to the service before.
@@ -180,7 +191,7 @@ def switch(service: str, *, as_json: bool) -> None:
     _needs_root("switch", as_json=as_json)
     _stop_like_ctrl_c()
     try:
-        outcome = _switcher(_say(as_json=as_json)).switch(service)
+        outcome = _switcher(_say(as_json=as_json)).switch(service, dry=dry)
     except LlamarigError as error:
         fail("switch", error, as_json=as_json)
     _finish_outcome("switch", outcome, as_json=as_json)
@@ -319,7 +330,7 @@ def doctor(*, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("-n", "--lines", default=20, show_default=True, help="How many events.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=20, show_default=True, help="How many events.")
 @_JSON
 def history(*, lines: int, as_json: bool) -> None:
     """Show past switches, newest last, with how they ended and why."""
@@ -327,7 +338,8 @@ def history(*, lines: int, as_json: bool) -> None:
 
     from llamarig.daemon.state import StateStore  # noqa: PLC0415
 
-    events = StateStore(_root()).history()[-lines:]
+    events = StateStore(_root()).history()
+    events = events[max(0, len(events) - lines) :]
     rows = [
         (
             datetime.fromtimestamp(event["time"], UTC).strftime("%Y-%m-%d %H:%M:%S"),

@@ -18,9 +18,14 @@ class Option:
 
     name: str
     names: frozenset[str]
-    negation: str | None
+    negations: tuple[str, ...]
     metavar: str
     removed: bool
+
+    @property
+    def negation(self) -> str | None:
+        """The long name that says no, None where there is none."""
+        return next((name for name in self.negations if name.startswith("--no-")), None)
 
     @property
     def is_switch(self) -> bool:
@@ -56,12 +61,14 @@ def parse_help(text: str) -> dict[str, Option]:
         )
         long_names = [name for name in names if name.startswith("--")]
         positive = [name for name in long_names if not name.startswith("--no-")]
-        negative = [name for name in long_names if name.startswith("--no-")]
         canonical = (positive or long_names)[0] if long_names else names[0]
+        # The help lists what says no, long and short, after the last long name that says yes.
+        tail = names[names.index(positive[-1]) + 1 :] if positive else []
+        negations = tuple(tail) if any(name.startswith("--no-") for name in tail) else ()
         option = Option(
             name=canonical,
             names=frozenset(names),
-            negation=negative[0] if positive and negative else None,
+            negations=negations,
             metavar=metavar,
             removed="has been removed" in following,
         )

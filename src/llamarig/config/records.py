@@ -36,6 +36,7 @@ def _relative(value: str) -> str:
 
 Slug = Annotated[str, AfterValidator(_slug)]
 ModelPath = Annotated[str, AfterValidator(_relative)]
+ProfileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Mib = Annotated[int, Field(gt=0)]
@@ -96,7 +97,7 @@ class Service(Record):
     """What a host runs."""
 
     name: Slug = Field(description=f"Its name on the host: {SLUG_RULE}.")
-    profile: str = Field(description="The profile it serves, a key of the catalogue.")
+    profile: ProfileName = Field(description="The profile it serves, a key of the catalogue.")
     strategy: Annotated[Strategy, Field(strict=False)] = Field(
         description="How the server is laid over the host's hardware."
     )

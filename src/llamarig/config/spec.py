@@ -68,13 +68,16 @@ class Spec:
         return f"http://{host}:{self.port}"
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Spec:
+    def from_dict(cls, data: Any) -> Spec:
         """Build a spec from its JSON; keys of a newer minor version are ignored.
 
         Raises:
             ValueError: another schema version, or a key is missing.
 
         """
+        if not isinstance(data, dict):
+            msg = "it is no JSON object"
+            raise ValueError(msg)  # noqa: TRY004  one kind of error for a file that is no spec
         if data.get("schema_version") != SCHEMA_VERSION:
             msg = f"spec schema {data.get('schema_version')!r}, this agent reads {SCHEMA_VERSION}"
             raise ValueError(msg)

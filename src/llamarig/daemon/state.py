@@ -45,8 +45,11 @@ class StateStore:
 
     def record(self, event: dict[str, Any]) -> None:
         """Append one event to the history."""
-        with (self.directory / "history.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event, sort_keys=True) + "\n")
+        with (self.directory / "history.jsonl").open("ab+") as stream:
+            # A line that a power cut tore must not take this one with it.
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
+            torn = stream.read(1) not in {b"", b"\n"}
+            stream.write((b"\n" if torn else b"") + json.dumps(event, sort_keys=True).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
 

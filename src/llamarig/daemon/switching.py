@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from llamarig.config import paths
 from llamarig.config.spec import Spec
 from llamarig.daemon.state import State, StateStore
-from llamarig.errors import LlamarigError, NotFoundError, SwitchError
+from llamarig.errors import InterruptedSwitchError, LlamarigError, NotFoundError, SwitchError
 from llamarig.runtime.engine import Answer, Engine, EngineError
 from llamarig.runtime.logline import last_words
 from llamarig.runtime.specs import SpecStore
@@ -71,8 +71,10 @@ class Switcher:
         self.progress = progress
         self.phases: dict[str, float] = {}
 
-    def switch(self, service: str) -> Outcome:
+    def switch(self, service: str, *, dry: bool = False) -> Outcome:
         """Make ``service`` the active one; a service that serves already is left alone.
+
+        With ``dry``, says what would happen and changes nothing.
 
         Raises:
             NotFoundError: no such service here.
@@ -82,9 +84,12 @@ class Switcher:
         """
         target = self.specs.get(service)
         with self.state.lock():
-            before = self._active()
+            before = self._active(dry=dry)
             if before == service and self._serves(target):
                 return Outcome(service, before, changed=False, message=f"{service} is active already")
+            if dry:
+                self._validate(target, before, dry=True)
+                return Outcome(service, before, changed=True, message=f"would switch to {service}")
             return self._transact(target, before)
 
     def reconcile(self, *, dry: bool = False) -> Outcome | None:
@@ -98,15 +103,15 @@ class Switcher:
 
         """
         with self.state.lock():
-            before = self._active()
+            before = self._active(dry=dry)
             wanted = before if before and self._known(before) else self.specs.default_service()
             if wanted is None:
                 return None
             target = self.specs.get(wanted)
             strays = [name for name in self.units.running() if name != wanted]
             if before == wanted and not strays and (self._serves(target) or self._comes_up(target)):
-                self._commit(target)
-                return Outcome(wanted, before, changed=False, message=f"{wanted} serves with its present spec")
+                changed = False if dry else self._commit(target)
+                return Outcome(wanted, before, changed=changed, message=f"{wanted} serves with its present spec")
             if dry:
                 return Outcome(wanted, before, changed=True, message=f"would start {wanted}")
             return self._transact(target, before if before and self._known(before) else None)
@@ -125,10 +130,10 @@ class Switcher:
                 self.state.record(self._event("stop", active, None, "ok", ""))
             return active
 
-    def _active(self) -> str | None:
+    def _active(self, *, dry: bool) -> str | None:
         """Return the active service, after putting away what an interrupted switch left behind."""
         state = self.state.read()
-        if state.switching_to is not None:
+        if state.switching_to is not None and not dry:
             self.state.record(
                 self._event("switch", state.switching_to, state.active, "interrupted", "found unfinished")
             )
@@ -168,15 +173,15 @@ class Switcher:
         try:
             self._phase("stop", self._stop_all)
             answer = self._bring_up(target)
+            self._phase("commit", lambda: self._commit(target))
         except _FailedToServeError as failure:
             raise self._restore(target, before, str(failure)) from failure
-        except LlamarigError as failure:
-            raise self._restore(target, before, failure.message) from failure
+        except (LlamarigError, OSError) as failure:
+            raise self._restore(target, before, str(failure)) from failure
         except KeyboardInterrupt:
             self.progress("interrupted: going back")
             error = self._restore(target, before, "interrupted by Ctrl-C")
-            raise error from None
-        self._phase("commit", lambda: self._commit(target))
+            raise InterruptedSwitchError(error.message, error.remedy, error.serving, error.log_lines) from None
         self.state.record(self._event("switch", target.service, before, "ok", ""))
         return Outcome(
             target.service,
@@ -187,7 +192,7 @@ class Switcher:
             phases=self.phases,
         )
 
-    def _validate(self, target: Spec, before: str | None) -> None:
+    def _validate(self, target: Spec, before: str | None, *, dry: bool = False) -> None:
         """Refuse what is sure to fail while the old service still serves."""
         for item in target.files:
             path = self.specs.path(item.path)
@@ -198,7 +203,8 @@ class Switcher:
                 remedy = "run playbooks/site.yml again: it fetches the file anew"
             else:
                 continue
-            self.state.record(self._event("switch", target.service, before, "refused", msg))
+            if not dry:
+                self.state.record(self._event("switch", target.service, before, "refused", msg))
             raise SwitchError(f"{msg}; nothing was touched", remedy, before, [])
 
     def _stop_all(self) -> None:
@@ -238,18 +244,22 @@ class Switcher:
                 self.progress(f"{spec.service} is {health}, {elapsed:.0f} s")
             self.sleep(_POLL_SECONDS)
 
-    def _commit(self, target: Spec) -> None:
-        for spec in self.specs.all():
-            enabled = self.units.state(spec.service).enabled == "enabled"
-            if spec.service == target.service and not enabled:
-                self.units.enable(spec.service)
-            elif spec.service != target.service and enabled:
-                self.units.disable(spec.service)
+    def _commit(self, target: Spec) -> bool:
+        """Make ``target`` the one that starts with the host; returns whether that was news.
+
+        It is enabled before the others are disabled, so that a power cut in between leaves two rather than none.
+        """
+        enabled = {spec.service for spec in self.specs.all() if self.units.state(spec.service).enabled == "enabled"}
+        if target.service not in enabled:
+            self.units.enable(target.service)
+        for service in sorted(enabled - {target.service}):
+            self.units.disable(service)
         if self.state.read() != State(active=target.service):
             self.state.write(State(active=target.service))
         files = self._own_files(target.service)
         if self.state.kept(target.service) != files:
             self.state.keep(target.service, files)
+        return enabled != {target.service}
 
     def _own_files(self, service: str) -> dict[str, bytes]:
         return {name: path.read_bytes() for name, path in self._own_paths(service).items()}
@@ -261,7 +271,17 @@ class Switcher:
         }
 
     def _restore(self, target: Spec, before: str | None, reason: str) -> SwitchError:
-        """Bring back what served before; returns the error that says how it went."""
+        """Bring back what served before; returns the error that says how it went.
+
+        Another Ctrl-C starts the going back over: impatience must not leave the host without a service.
+        """
+        while True:
+            try:
+                return self._go_back(target, before, reason)
+            except KeyboardInterrupt:
+                self.progress("going back already")
+
+    def _go_back(self, target: Spec, before: str | None, reason: str) -> SwitchError:
         log = last_words(self.units.log(target.service, 60))
         self.progress(f"failed: {reason}")
         self.units.stop(target.service)
@@ -287,7 +307,7 @@ class Switcher:
         self.progress(f"bringing back {before}{restored}")
         try:
             self._bring_up(self.specs.get(before))
-        except (_FailedToServeError, LlamarigError) as error:
+        except (_FailedToServeError, LlamarigError, OSError) as error:
             return f"{before} could not be brought back either: {error}"
         return f"{before}{restored} serves again"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,6 +18,9 @@ OWNED: Final[Mapping[str, str]] = {
     "port": "is set by the service's port",
     "api-key": "is set by the service's api_key, and never put on a command line",
     "api-key-file": "is set by the service's api_key",
+    "api-prefix": "would move the paths that the agent asks for health and completions",
+    "ssl-key-file": "the agent speaks plain HTTP to its own engine; put TLS in front of it",
+    "ssl-cert-file": "the agent speaks plain HTTP to its own engine; put TLS in front of it",
     "gpu-layers": "is decided by the strategy",
     "device": "is decided by the strategy",
     "split-mode": "is decided by the strategy",
@@ -83,7 +87,7 @@ def canonical(key: str, options: Mapping[str, Option]) -> str:
     if option.removed:
         msg = f"--{dashed} has been removed from llama-server"
         raise BadOptionError(msg, "see llama-server --help")
-    if dashed.startswith("no-") and f"--{dashed}" == option.negation:
+    if {f"-{dashed}", f"--{dashed}"} & set(option.negations):
         msg = f"{key} says a negation as a name"
         raise BadOptionError(msg, f"say {name.replace('-', '_')}: false")
     return name.replace("-", "_")
@@ -118,6 +122,9 @@ def _one(key: str, value: ServerValue, option: Option) -> list[str]:
     if any("\0" in v for v in values if isinstance(v, str)):
         msg = f"{key} holds a NUL character"
         raise BadOptionError(msg, "no program argument can carry one: remove it")
+    if any(not math.isfinite(v) for v in values if isinstance(v, float)):
+        msg = f"{key} is no number that can be written down: {value!r}"
+        raise BadOptionError(msg, "give a finite number")
     if option.is_switch:
         if not isinstance(value, bool):
             msg = f"{key} is a switch and takes true or false, not {value!r}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from llamarig.config import paths
 from llamarig.config.spec import Spec
 
@@ -52,6 +54,28 @@ def compose_project(spec: Spec) -> dict[str, Any]:
     }
 
 
+class _Word(str):
+    """A word that users may have written: always quoted, because YAML 1.1 and 1.2 disagree on what is a string."""
+
+    __slots__ = ()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Compose's dialect."""
+
+
+_Dumper.add_representer(_Word, lambda dumper, word: dumper.represent_scalar("tag:yaml.org,2002:str", word, style='"'))
+
+
+def compose_text(spec: Spec) -> str:
+    """Return the compose project as YAML."""
+    project = compose_project(spec)
+    server = project["services"]["server"]
+    server["command"] = [_Word(word) for word in server["command"]]
+    server["labels"] = {key: _Word(value) for key, value in server["labels"].items()}
+    return yaml.dump(project, Dumper=_Dumper, sort_keys=False, indent=2, width=1_000_000, allow_unicode=True)
+
+
 def manifest(specs: list[Spec], api_keys: Mapping[str, str], default_service: str | None) -> dict[str, Any]:
     """Return the manifest of all services of a host; entries with ``template`` are rendered by the role."""
     files: list[dict[str, Any]] = [
@@ -77,7 +101,7 @@ def manifest(specs: list[Spec], api_keys: Mapping[str, str], default_service: st
         }
         files += [
             {"path": unit["spec"], "template": "spec.json.j2", "vars": {"spec": spec.to_dict()}},
-            {"path": unit["compose"], "template": "compose.yaml.j2", "vars": {"compose": compose_project(spec)}},
+            {"path": unit["compose"], "template": "compose.yaml.j2", "vars": {"compose": compose_text(spec)}},
             {
                 "path": f"{paths.UNITS}/{paths.unit(spec.service)}",
                 "template": "llama.service.j2",

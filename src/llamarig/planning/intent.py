@@ -16,6 +16,14 @@ from llamarig.planning.plan import Plan, resolve
 CATALOGUE_PREFIX: Final = "llm_profiles_"
 SENTINEL: Final = "fleet_layer_loaded"
 _LONG: Final = 80
+_HIDDEN: Final = "api_key"
+# Fields of the whole intent, under the names that people write them by.
+_VARIABLES: Final = {
+    "models_dir": "fleet_models_dir",
+    "server_defaults": "llm_server_defaults",
+    "default_service": "llm_default_service",
+}
+_KNOWN: Final = (SENTINEL, "fleet_models_dir", "llm_services", "llm_default_service", "llm_server_defaults")
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -48,7 +56,7 @@ def read_plan(host: str, variables: Mapping[str, Any]) -> tuple[Plan, dict[str, 
                 )
             ]
         )
-    problems: list[Problem] = []
+    problems = _unknown(host, variables)
     profiles = _profiles(host, variables, problems)
     hardware = _record(host, "host_hardware", Hardware, variables.get("host_hardware"), problems)
     engine = _record(host, "llama_image_engine", Engine, variables.get("llama_image_engine"), problems)
@@ -57,28 +65,27 @@ def read_plan(host: str, variables: Mapping[str, Any]) -> tuple[Plan, dict[str, 
     if not isinstance(declared, list):
         problems.append(Problem(host, "llm_services", "must be a list of services", "begin each with '- name:'"))
         declared = []
+    names = {item.get("name") for item in declared if isinstance(item, dict) and isinstance(item.get("name"), str)}
     for number, item in enumerate(declared):
         name = item.get("name") if isinstance(item, dict) else None
         service = _record(host, f"llm_services[{number}]", Service, item, problems, service=str(name) if name else None)
         if service is not None:
             services.append(service)
-    intent = None
-    if hardware and engine:
-        intent = _record(
-            host,
-            "host_vars",
-            HostIntent,
-            {
-                "host": host,
-                "hardware": hardware,
-                "engine": engine,
-                "services": services,
-                "default_service": variables.get("llm_default_service"),
-                "server_defaults": variables.get("llm_server_defaults") or {},
-                "models_dir": variables.get("fleet_models_dir"),
-            },
-            problems,
-        )
+    default = variables.get("llm_default_service")
+    if isinstance(default, str) and default in names and default not in {service.name for service in services}:
+        default = None  # it is declared; what is wrong with it was said
+    content = {
+        "host": host,
+        # Broken records were reported; stand-ins let everything else be checked in the same run.
+        "hardware": hardware or Hardware(memory_mib=2**31, cpu_threads=1),
+        "engine": engine or Engine(recipe="debian-package", inputs={}),
+        "services": services,
+        "default_service": default,
+        "server_defaults": variables.get("llm_server_defaults") or {},
+    }
+    if variables.get("fleet_models_dir") is not None:
+        content["models_dir"] = variables["fleet_models_dir"]
+    intent = _record(host, "", HostIntent, content, problems)
     if intent is None:
         raise ConfigError(problems)
     plan, found = resolve(intent, profiles)
@@ -102,12 +109,29 @@ def require_service(host: str, specs: list[dict[str, Any]], name: str | None) ->
         raise ConfigError([Problem(host, "service", said, remedy)])
 
 
+def _unknown(host: str, variables: Mapping[str, Any]) -> list[Problem]:
+    """Refuse variables that look like llamarig's and are not: a typo there would be silence."""
+    problems = []
+    for variable in sorted(variables):
+        if variable in _KNOWN or variable.startswith(CATALOGUE_PREFIX) or not variable.startswith(("llm_", "fleet_")):
+            continue
+        near = difflib.get_close_matches(variable, _KNOWN, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "a site's own variables begin with neither llm_ nor fleet_"
+        problems.append(Problem(host, variable, "is no variable that llamarig knows", remedy))
+    return problems
+
+
 def _profiles(host: str, variables: Mapping[str, Any], problems: list[Problem]) -> dict[str, Profile]:
-    used = {s.get("profile") for s in variables.get("llm_services") or [] if isinstance(s, dict)}
+    declared = variables.get("llm_services")
+    services = declared if isinstance(declared, list) else []
+    used = {str(item.get("profile")) for item in services if isinstance(item, dict)}
     profiles: dict[str, Profile] = {}
     origin: dict[str, str] = {}
     for variable in sorted(v for v in variables if v.startswith(CATALOGUE_PREFIX)):
         fragment = variables[variable] or {}
+        if not isinstance(fragment, dict):
+            problems.append(Problem(host, variable, "is no mapping of profiles", "write it as name: {files: ...}"))
+            continue
         for name, data in fragment.items():
             if name in origin:
                 problems.append(
@@ -149,10 +173,16 @@ def _record(
     try:
         return kind.model_validate(data)
     except ValidationError as error:
+        seen: set[str] = set()
         for item in error.errors(include_url=False):
-            where = ".".join(str(part) for part in item["loc"])
-            full = f"{key}.{where}" if where else key
-            problems.append(Problem(host, full, _message(item), _remedy(item, kind), service))
+            # A value that fits none of a union's types is reported once for each of them: once is enough.
+            path = item["loc"][:2] if item["loc"][:1] in (("server",), ("server_defaults",)) else item["loc"]
+            where = ".".join(str(part) for part in path)
+            full = _VARIABLES.get(where.split(".")[0]) if not key else None
+            full = full or (f"{key}.{where}" if key and where else key or where)
+            if full not in seen:
+                problems.append(Problem(host, full, _message(item), _remedy(item, kind), service))
+            seen.add(full)
         return None
 
 
@@ -162,6 +192,8 @@ def _message(item: Mapping[str, Any]) -> str:
     if item["type"] == "missing":
         return "is missing"
     text = str(item["msg"]).removeprefix("Value error, ")
+    if _HIDDEN in item["loc"]:
+        return "must be at least 16 printable characters without spaces (its value is not shown)"
     value = repr(item["input"])
     return text if value in text or len(value) > _LONG else f"{text}, not {value}"
 

@@ -75,7 +75,17 @@ def resolve(intent: HostIntent, profiles: Mapping[str, Profile]) -> tuple[Plan, 
         if not found:
             specs.append(_spec(intent, service, profile, settings, image, options))
             for item in profile.files:
-                sources[item.name] = item.model_dump(mode="json")
+                source = item.model_dump(mode="json")
+                if sources.setdefault(item.name, source)["sha256"] != item.sha256:
+                    problems.append(
+                        Problem(
+                            intent.host,
+                            f"profile {service.profile}, file {item.name}",
+                            "is the name of another file in another profile: their sha256 differ",
+                            "give one of them another name",
+                            service.name,
+                        )
+                    )
     warnings = [] if intent.services else [f"{intent.host} runs no service: llm_services is empty"]
     default = intent.default_service or (intent.services[0].name if intent.services else None)
     return Plan(intent.host, specs, default, image, list(sources.values()), warnings), problems
@@ -210,6 +220,16 @@ def _settings(
             except flags.BadOptionError as error:
                 problems.append(Problem(intent.host, f"{origin}.{key}", str(error), error.remedy, service.name))
                 continue
+            if name in named:
+                problems.append(
+                    Problem(
+                        intent.host,
+                        f"{origin}.{key}",
+                        f"says {name} a second time",
+                        "keep one of its names",
+                        service.name,
+                    )
+                )
             named[name] = value
         stack.append((layer, named))
     settings = layers.merge(stack)

@@ -84,27 +84,37 @@ class LlamaServer:
             detail = (data.get("error") or {}).get("message", "") if isinstance(data.get("error"), dict) else data
             msg = f"the server answered a completion with HTTP {status}: {detail}"
             raise EngineError(msg)
-        choice = (data.get("choices") or [{}])[0]
-        message = choice.get("message") or {}
-        text = f"{message.get('reasoning_content') or ''}{message.get('content') or ''}"
-        ids = [item["id"] for item in (choice.get("logprobs") or {}).get("content") or []]
+        try:
+            choice = data["choices"][0]
+            message = choice["message"]
+            text = f"{message.get('reasoning_content') or ''}{message.get('content') or ''}"
+            ids = [int(item["id"]) for item in (choice.get("logprobs") or {}).get("content") or []]
+            speed = (data.get("timings") or {}).get("predicted_per_second")
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            text, ids, speed = "", [], None  # something that is no completion holds no token either
         if not ids:
             msg = "the server answered a completion without a single token"
             raise EngineError(msg)
         if len(ids) >= _GARBAGE_FROM and len(set(ids)) == 1:
             msg = f"the server answers one token over and over ({text[:20]!r}): the weights are damaged"
             raise EngineError(msg)
-        speed = (data.get("timings") or {}).get("predicted_per_second")
         return Answer(text, ids, time.monotonic() - start, speed)
+
+    def _key(self, path: str) -> str:
+        try:
+            return (self.root / path.lstrip("/")).read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            msg = f"the API key {path} cannot be read ({error}): ask as root, or run playbooks/site.yml again"
+            raise EngineError(msg) from error
 
     def _request(
         self, spec: Spec, method: str, path: str, body: dict[str, Any] | None, timeout: float
     ) -> tuple[int, dict[str, Any]]:
         url = urlsplit(spec.url)
         headers = {"Content-Type": "application/json"}
-        if spec.api_key_file:
-            key = (self.root / spec.api_key_file.lstrip("/")).read_text(encoding="ascii").strip()
-            headers["Authorization"] = f"Bearer {key}"
+        # /health wants no key, and not every user may read it.
+        if spec.api_key_file and path != "/health":
+            headers["Authorization"] = f"Bearer {self._key(spec.api_key_file)}"
         connection = http.client.HTTPConnection(url.hostname or "127.0.0.1", url.port, timeout=timeout)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)

@@ -9,6 +9,11 @@ from typing import Any, Final
 # Compose clears the line before each of the container's, also where its output is no terminal.
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
+_AROUND: Final = re.compile(
+    r"Attaching to |Aborting on container exit| ?(Container|Network) |llama-\S+ exited with code|"
+    r"llama-\S+\.service: |(Starting|Started|Stopping|Stopped) llama-"
+)
+
 
 def plain(line: str) -> str:
     """Return a line without terminal control sequences."""
@@ -31,6 +36,6 @@ def readable(line: str) -> str:
     return line
 
 
-def last_words(lines: list[str], count: int = 15) -> list[str]:
-    """Return the last lines that say something."""
-    return [text for text in map(readable, lines) if text.strip()][-count:]
+def last_words(lines: list[str], count: int = 20) -> list[str]:
+    """Return the last lines in which the engine says something; compose's and systemd's own words are left out."""
+    return [text for text in map(readable, lines) if text.strip() and not _AROUND.match(text)][-count:]

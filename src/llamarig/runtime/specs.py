@@ -60,6 +60,10 @@ class SpecStore:
             host = json.loads(self.path(paths.HOST_FILE).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except (ValueError, OSError) as error:
+            raise self._unreadable(self.path(paths.HOST_FILE), error) from error
+        if not isinstance(host, dict):
+            raise self._unreadable(self.path(paths.HOST_FILE), "it is no JSON object")
         name: str | None = host.get("default_service")
         return name
 
@@ -70,5 +74,8 @@ class SpecStore:
         except FileNotFoundError:
             raise
         except (ValueError, OSError) as error:
-            msg = f"{path} cannot be read: {error}"
-            raise LlamarigError(msg, "run playbooks/site.yml for this host again") from error
+            raise SpecStore._unreadable(path, error) from error
+
+    @staticmethod
+    def _unreadable(path: Path, why: object) -> LlamarigError:
+        return LlamarigError(f"{path} cannot be read: {why}", "run playbooks/site.yml for this host again")

@@ -83,7 +83,7 @@ def test_a_closed_terminal_or_a_kill_goes_back_like_ctrl_c(shell: Shell, number:
 
     shell.host.engine.health = killed_while_beta_loads  # type: ignore[method-assign]
     result = shell("switch", "beta")
-    assert result.exit_code == ExitCode.FAILED
+    assert result.exit_code == ExitCode.INTERRUPTED
     assert "interrupted by Ctrl-C; alpha serves again" in result.stderr
     assert shell.host.serving() == ["alpha"]
 
@@ -92,6 +92,12 @@ def test_reconcile_starts_the_default_service_and_then_has_nothing_to_do(shell: 
     assert shell.json("reconcile")["data"]["changed"] is True
     assert shell.json("reconcile")["data"]["changed"] is False
     assert shell.host.serving() == ["alpha"]
+
+
+def test_switch_check_says_what_would_happen_and_does_nothing(shell: Shell) -> None:
+    assert shell("switch", "beta", "--check").stdout == "would switch to beta\n"
+    assert shell.json("switch", "beta", "--check")["data"]["changed"] is True
+    assert shell.host.units.changes == []
 
 
 def test_reconcile_check_says_what_would_happen_and_does_nothing(shell: Shell) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from llamarig.config import paths
 from llamarig.daemon.state import State
-from llamarig.errors import BusyError, NotFoundError, SwitchError
+from llamarig.errors import BusyError, InterruptedSwitchError, NotFoundError, SwitchError
 from tests.support import below, make_spec
 from tests.unit.daemon.fakes import Fault, Host, PowerCut
 
@@ -76,7 +76,6 @@ def test_a_switch_during_another_is_refused(serving_alpha: Host) -> None:
         (Fault.EXITS, "beta did not start: its unit is failed (failed, exit-code)"),
         (Fault.NEVER_LOADS, "beta was not ready after 60 s (health: loading)"),
         (Fault.GARBAGE, "beta loaded, but the server answers one token over and over"),
-        (Fault.CTRL_C, "interrupted by Ctrl-C"),
     ],
 )
 def test_a_failed_switch_ends_with_the_old_service(serving_alpha: Host, fault: Fault, reason: str) -> None:
@@ -90,6 +89,17 @@ def test_a_failed_switch_ends_with_the_old_service(serving_alpha: Host, fault: F
     event = serving_alpha.state.history()[-1]
     assert (event["service"], event["outcome"], event["log_lines"]) == ("beta", "failed", ["beta says goodbye"])
     assert reason in event["reason"]
+
+
+def test_ctrl_c_goes_back_to_the_old_service(serving_alpha: Host) -> None:
+    serving_alpha.faults["beta"] = Fault.CTRL_C
+    error = failed_switch(serving_alpha)
+    assert isinstance(error, InterruptedSwitchError)
+    assert error.message == "interrupted by Ctrl-C; alpha serves again"
+    assert error.serving == "alpha"
+    assert (serving_alpha.serving(), serving_alpha.units.enabled()) == (["alpha"], ["alpha"])
+    assert serving_alpha.state.read() == State("alpha")
+    assert serving_alpha.state.history()[-1]["reason"] == "interrupted by Ctrl-C"
 
 
 def test_until_the_commit_the_old_service_is_the_one_that_starts_with_the_host(serving_alpha: Host) -> None:
@@ -196,33 +206,23 @@ def test_a_power_cut_at_any_point_leaves_a_service_that_starts_with_the_host(hos
     pytest.fail("the switch never came to its end")
 
 
-def test_what_serves_is_kept_for_going_back(serving_alpha: Host) -> None:
-    kept = serving_alpha.state.kept("alpha")
-    assert kept["spec.json"] == below(serving_alpha.root, f"{paths.SPECS}/alpha.json").read_bytes()
-    assert kept["compose.yaml"] == below(serving_alpha.root, f"{paths.COMPOSE}/alpha/compose.yaml").read_bytes()
-
-
-def test_stop_stops_and_keeps_the_service_from_starting_with_the_host(serving_alpha: Host) -> None:
-    assert serving_alpha.switcher.stop() == "alpha"
-    assert (serving_alpha.units.running(), serving_alpha.units.enabled()) == ([], [])
-    assert serving_alpha.state.read() == State()
-    assert serving_alpha.state.history()[-1]["kind"] == "stop"
-
-
-def test_stop_also_stops_what_nobody_switched_to(host: Host) -> None:
-    host.units.start("beta")
-    assert host.switcher.stop() is None
-    assert host.units.running() == []
-    assert host.state.history() == []
-
-
-def test_stop_manages_without_a_spec_of_the_active_service(serving_alpha: Host) -> None:
-    below(serving_alpha.root, f"{paths.SPECS}/alpha.json").unlink()
-    assert serving_alpha.switcher.stop() == "alpha"
-    assert serving_alpha.units.running() == []
-
-
 def test_a_service_whose_spec_moved_to_another_port_is_not_taken_for_serving(serving_alpha: Host) -> None:
     serving_alpha.provision(make_spec("alpha", port=8100))
     assert serving_alpha.switcher.switch("alpha").changed
     assert serving_alpha.serving() == ["alpha"]
+
+
+def test_another_program_that_answers_on_the_port_is_not_taken_for_the_service(serving_alpha: Host) -> None:
+    left_behind = below(serving_alpha.root, f"{paths.RUNNING}/alpha.json")
+    content = left_behind.read_bytes()
+    serving_alpha.units.crash("alpha")
+    left_behind.write_bytes(content)
+    serving_alpha.engine.health = lambda spec: "ok"  # type: ignore[method-assign]  # noqa: ARG005  the protocol's name
+    assert serving_alpha.switcher.switch("alpha").changed
+    assert serving_alpha.units.running() == ["alpha"]
+
+
+def test_what_serves_is_kept_for_going_back(serving_alpha: Host) -> None:
+    kept = serving_alpha.state.kept("alpha")
+    assert kept["spec.json"] == below(serving_alpha.root, f"{paths.SPECS}/alpha.json").read_bytes()
+    assert kept["compose.yaml"] == below(serving_alpha.root, f"{paths.COMPOSE}/alpha/compose.yaml").read_bytes()

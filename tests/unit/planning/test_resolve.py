@@ -73,6 +73,11 @@ def test_the_first_service_is_the_default_unless_another_is_named() -> None:
     assert named["default_service"] == "code"
 
 
+def test_models_lie_in_the_usual_place_where_the_fleet_names_none() -> None:
+    assert only_spec(variables(fleet_models_dir=None))["models_dir"] == "/srv/llamarig/models"
+    assert only_spec(variables(fleet_models_dir="/data"))["files"][0]["path"] == "/data/small.gguf"
+
+
 def test_a_host_without_services_is_planned_with_a_warning() -> None:
     plan = plan_host(HOST, variables(llm_services=[]))
     assert plan["specs"] == []

@@ -158,14 +158,18 @@ def test_a_short_answer_or_a_single_other_token_is_no_garbage(tokens: list[tuple
         assert len(LlamaServer().complete(server.spec, "", 16, 5).tokens) == len(tokens)
 
 
-@pytest.mark.parametrize("body", [completion(), {}, {"choices": []}, [], "no json", ""], ids=repr)
-def test_an_answer_without_tokens_is_refused(body: object) -> None:
-    assert refusal(replies(200, body)) == "the server answered a completion without a single token"
+def test_an_answer_without_tokens_is_refused() -> None:
+    assert refusal(replies(200, completion())) == "the server answered a completion without a single token"
 
 
 @pytest.mark.parametrize(
     "body",
     [
+        {},
+        [],
+        "no json",
+        "",
+        {"choices": []},
         {"choices": "x"},
         {"choices": [1]},
         {"choices": [{"message": "x"}]},
@@ -175,7 +179,7 @@ def test_an_answer_without_tokens_is_refused(body: object) -> None:
     ids=repr,
 )
 def test_an_answer_that_is_no_completion_is_refused_like_any_other_bad_one(body: object) -> None:
-    assert refusal(replies(200, body))
+    assert refusal(replies(200, body)).startswith("the server answered a completion with")
 
 
 def test_a_server_that_hangs_is_given_up_at_the_timeout() -> None:

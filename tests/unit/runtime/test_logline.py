@@ -36,6 +36,21 @@ def test_last_words_leave_out_silence_and_keep_the_end() -> None:
     assert last_words(lines) == ["one", "two", "three"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Attaching to llama-chat",
+        " Container llama-chat  Created",
+        "Aborting on container exit...",
+        "llama-chat exited with code 1",
+        "llama-chat.service: Main process exited, code=exited, status=1/FAILURE",
+        "Started llama-chat.service - llama.cpp service chat (small).",
+    ],
+)
+def test_what_compose_and_systemd_say_is_not_among_the_engines_last_words(line: str) -> None:
+    assert last_words(["out of memory", line]) == ["out of memory"]
+
+
 def test_colours_of_compose_are_taken_off_before_a_line_is_read() -> None:
     assert readable("\x1b[2K" + log(level="info", msg="loaded")) == "loaded"
     assert readable("\x1b[1;31mplain\x1b[0m words") == "plain words"
