@@ -11,8 +11,8 @@ What is measured: wall time and the control node's CPU time of one run over host
              that is not its own
 
 How: the script brings up lab hosts of its own, converges them with site.yml, then runs site.yml once more with a
-callback that records what really reaches every host. The operations are made from that record, with the plan that
-llamarig.planning.intent.plan_host gave in it: every file with content, owner and mode, every directory, link, package
+callback that records what really reaches every host. The operations are made from that record and the plan of
+llamarig.planning.intent.plan_host: every file with content, owner and mode, every directory, link, package
 set, unit, image, model file, clean-up of strays, and the two requests of the service. A task that the script does not
 know ends it: nothing is left out in silence. The peers then run twice, and from then on every run of every tool must
 report no change at all, else the comparison is void and no figure is printed. Rounds are interleaved, and the order
@@ -108,14 +108,21 @@ class Bench:
         for host in self.hosts:
             (self.inventory / "host_vars" / f"{host}.yml").symlink_to(HOST_VARS)
 
-    def ansible(self, playbook: Path, hosts: list[str], extra: dict[str, str] | None = None) -> Run:
+    def ansible(self, playbook: Path, hosts: list[str], *words: str, extra: dict[str, str] | None = None) -> Run:
         """Run a playbook on some of the hosts."""
         sockets = self.work / "cp"
         if self.cold:
             common.disconnect(sockets)
         env = common.environment({"ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets), **(extra or {})})
         program = Path(sys.executable).parent / "ansible-playbook"
-        return common.measured([program, "-i", self.inventory, "--limit", ",".join(hosts), playbook], env=env, cwd=ROOT)
+        return common.measured(
+            [program, "-i", self.inventory, "--limit", ",".join(hosts), *words, playbook], env=env, cwd=ROOT
+        )
+
+    def plan(self, host: str) -> Entry:
+        """Return a host's plan, which is what llamarig.planning.intent.plan_host returned, as record() left it."""
+        plan: Entry = json.loads((self.work / "plans" / f"{host}.json").read_text(encoding="utf-8"))
+        return plan
 
     def site(self, hosts: list[str]) -> tuple[Run, int]:
         """Run site.yml; nothing may change."""
@@ -146,7 +153,10 @@ class Bench:
             "ANSIBLE_CALLBACKS_ENABLED": "task_args",
             "LLAMARIG_TASK_ARGS": str(path),
         }
-        run = self.ansible(ROOT / "playbooks" / "site.yml", self.hosts, extra)
+        plans = self.work / "plans"
+        plans.mkdir()
+        site = ROOT / "playbooks" / "site.yml"
+        run = self.ansible(site, self.hosts, "-e", f"plan_output={plans}", extra=extra)
         _unchanged("site.yml", run, self.hosts)
         lines: dict[str, list[Entry]] = defaultdict(list)
         for text in path.read_text(encoding="utf-8").splitlines():
@@ -156,7 +166,11 @@ class Bench:
 
     def write_peers(self) -> None:
         """Write what the peers run: a playbook and, per host, a list for the pyinfra deploy."""
-        lists = {host: list(operations(lines)) for host, lines in self.record().items()}
+        try:
+            lists = {host: list(operations(lines, self.plan(host))) for host, lines in self.record().items()}
+        except KeyError as error:
+            msg = f"site.yml's record or plan has no {error} where this script looks for it: teach it"
+            raise BenchmarkError(msg) from error
         self.operations = lists[self.hosts[0]]
         names = [(entry["kind"], entry["name"]) for entry in self.operations]
         inventory = []
@@ -199,8 +213,8 @@ class Bench:
         }
 
 
-def operations(lines: list[Entry]) -> Iterator[Entry]:
-    """Turn the record of one host into operations, in the order of site.yml."""
+def operations(lines: list[Entry], plan: Entry) -> Iterator[Entry]:
+    """Turn the record of one host and its plan into operations, in the order of site.yml."""
     results: dict[str, Entry] = {_action(line): line["result"] for line in lines if line["result"]}
     doctor: Entry = next(line["result"]["data"] for line in lines if (line["args"] or {}).get("argv") == ["doctor"])
     readers: dict[str, Callable[[Entry], Iterator[Entry]]] = {
@@ -209,7 +223,7 @@ def operations(lines: list[Entry]) -> Iterator[Entry]:
         "apt": lambda line: _packages(line["role"], results["host_probe"]["system"]),
         "model_files": lambda line: _models(line["args"]),
         "agent_release": lambda line: _release(line["args"]),
-        "llamarig_cli": lambda line: _service(line["args"]["argv"], results["plan"]["specs"], doctor),
+        "llamarig_cli": lambda line: _service(line["args"]["argv"], plan["specs"], doctor),
     }
     for line in lines:
         action = _action(line)

@@ -12,7 +12,17 @@ from typing import Any, Final
 
 SCHEMA_VERSION: Final = 1
 # What people read but the running container does not depend on: a change here restarts nothing.
-_NOT_HASHED: Final = {"description", "origins", "reason", "schema_version", "spec_sha256", "load_timeout_seconds"}
+_NOT_HASHED: Final = {
+    "description",
+    "host",
+    "load_timeout_seconds",
+    "origins",
+    "profile",
+    "reason",
+    "schema_version",
+    "spec_sha256",
+    "strategy",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def _everything(root: Path) -> Iterator[Written]:
         ),
         (f"{paths.STATE}/state.json", user, "0644", _AGENT, "The active service, and a switch under way."),
         (f"{paths.STATE}/history.jsonl", user, "0644", _AGENT, "Every switch and stop, how it ended and why."),
-        (f"{paths.STATE}/last-good/<service>/", user, "0755", _AGENT, "Spec and compose file it last served with."),
+        (f"{paths.STATE}/last-good/<service>.json", user, "0644", _AGENT, "Spec and compose file it last served with."),
         (f"{paths.STATE}/lock", user, "0644", _AGENT, "Held while a switch runs."),
         (
             f"{paths.RUNNING}/<service>.json",

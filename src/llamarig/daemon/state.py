@@ -68,14 +68,17 @@ class StateStore:
         return events
 
     def keep(self, service: str, files: dict[str, bytes]) -> None:
-        """Remember the files that a service was last seen to serve with."""
-        for name, content in files.items():
-            self._replace(self.directory / "last-good" / service / name, content.decode())
+        """Remember the files that a service was last seen to serve with; all of them or none."""
+        content = {name: data.decode() for name, data in files.items()}
+        self._replace(self.directory / "last-good" / f"{service}.json", json.dumps(content))
 
     def kept(self, service: str) -> dict[str, bytes]:
         """Return what :meth:`keep` remembered, empty where there is nothing."""
-        directory = self.directory / "last-good" / service
-        return {path.name: path.read_bytes() for path in sorted(directory.glob("*"))} if directory.is_dir() else {}
+        try:
+            content = json.loads((self.directory / "last-good" / f"{service}.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return {name: data.encode() for name, data in content.items()}
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -290,7 +290,12 @@ class Switcher:
         if before is not None:
             how = self._bring_back(before, target)
             serving = before if how.endswith("serves again") else None
-        self.state.write(State(active=before))
+        if serving is not None:
+            self._commit(self.specs.get(serving))
+        else:
+            if before != target.service:
+                self.units.disable(target.service)
+            self.state.write(State(active=before))
         self.state.record({**self._event("switch", target.service, before, "failed", reason), "log_lines": log})
         return SwitchError(f"{reason}; {how}", f"llamarig logs {target.service}", serving, log)
 

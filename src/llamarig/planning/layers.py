@@ -28,7 +28,6 @@ BUILT_IN: Final[Mapping[str, ServerValue]] = {
     "jinja": True,
     "kv_unified": False,
     "load_mode": "mmap",
-    "log_verbosity": 4,
     "metrics": True,
     "offline": True,
     "parallel": 1,
@@ -36,6 +35,7 @@ BUILT_IN: Final[Mapping[str, ServerValue]] = {
     "timeout": 3600,
     "ubatch_size": 512,
     "ui": True,
+    "verbosity": 4,
     "warmup": True,
 }
 

@@ -61,7 +61,10 @@ class Unit:
 
 
 class FakeUnits:
-    """systemd; ``changes`` are the calls that changed something, in order."""
+    """systemd; ``changes`` are the calls that changed something, in order.
+
+    With ``cut_after``, the machine goes down after so many of them. With ``trouble``, one of them fails, once.
+    """
 
     def __init__(self, root: Path, faults: dict[str, Fault]) -> None:
         self.root = root
@@ -69,6 +72,7 @@ class FakeUnits:
         self.units: dict[str, Unit] = {}
         self.changes: list[str] = []
         self.cut_after: int | None = None
+        self.trouble: tuple[int, BaseException] | None = None
 
     def state(self, service: str) -> UnitState:
         unit = self._unit(service)
@@ -129,6 +133,8 @@ class FakeUnits:
         if self.cut_after is not None and len(self.changes) >= self.cut_after:
             raise PowerCut
         self.changes.append(what)
+        if self.trouble is not None and len(self.changes) == self.trouble[0] + 1:
+            raise self.trouble[1]
 
     def _end(self, service: str, unit: Unit, *, remove: bool = True) -> None:
         unit.enabled = self._unit(service).enabled

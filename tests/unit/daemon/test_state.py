@@ -140,6 +140,6 @@ def test_the_lock_is_free_again_after_use(store: StateStore) -> None:
 def test_kept_files_are_per_service_and_the_last_ones_win(store: StateStore, tmp_path: Path) -> None:
     store.keep("chat", {"spec.json": b"{}", "compose.yaml": "größe".encode()})
     store.keep("code", {"spec.json": b"[]"})
-    store.keep("chat", {"spec.json": b"{1}"})
-    assert StateStore(tmp_path).kept("chat") == {"spec.json": b"{1}", "compose.yaml": "größe".encode()}
+    store.keep("chat", {"spec.json": b"{1}", "compose.yaml": "länge".encode()})
+    assert StateStore(tmp_path).kept("chat") == {"spec.json": b"{1}", "compose.yaml": "länge".encode()}
     assert StateStore(tmp_path).kept("code") == {"spec.json": b"[]"}

@@ -226,3 +226,28 @@ def test_what_serves_is_kept_for_going_back(serving_alpha: Host) -> None:
     kept = serving_alpha.state.kept("alpha")
     assert kept["spec.json"] == below(serving_alpha.root, f"{paths.SPECS}/alpha.json").read_bytes()
     assert kept["compose.yaml"] == below(serving_alpha.root, f"{paths.COMPOSE}/alpha/compose.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt(), OSError("no space left on device")], ids=repr)
+@pytest.mark.parametrize(("old", "new"), [("alpha", "beta"), ("beta", "alpha")])
+def test_trouble_at_any_point_leaves_what_serves_as_what_starts_with_the_host(
+    host: Host, old: str, new: str, trouble: BaseException
+) -> None:
+    host.switcher.switch(old)
+    for number in range(20):
+        host.units.changes.clear()
+        host.units.trouble = (number, trouble)
+        try:
+            host.switcher.switch(new)
+        except SwitchError:
+            serving = host.serving()
+            assert len(serving) == 1
+            assert (host.units.enabled(), [host.state.read().active]) == (serving, serving), host.units.changes
+            host.units.trouble = None
+            host.switcher.switch(old)
+        except KeyboardInterrupt:  # would end the test run, not the test
+            pytest.fail(f"the switch let Ctrl-C through after: {host.units.changes}")
+        else:
+            assert host.serving() == [new]
+            return
+    pytest.fail("the switch never came to its end")
