@@ -12,12 +12,12 @@ What is measured: wall time and the control node's CPU time of one run over host
 
 How: the script brings up lab hosts of its own, converges them with site.yml, then runs site.yml once more with a
 callback that records what really reaches every host. The operations are made from that record and the plan of
-llamarig.planning.intent.plan_host: every file with content, owner and mode, every directory, link, package
-set, unit, image, model file, clean-up of strays, and the two requests of the service. A task that the script does not
-know ends it: nothing is left out in silence. The peers then run twice, and from then on every run of every tool must
-report no change at all, else the comparison is void and no figure is printed. Rounds are interleaved, and the order
-within a round rotates. The lab is removed at the end, also after Ctrl-C (its
-models, which all labs of a checkout share, stay in .lab).
+llamarig.planning.intent.plan_host: every file with content, owner and mode, every directory, link, package set, unit,
+image, model file, clean-up of strays, and the two requests of the service. A task that the script does not know ends
+it: nothing is left out in silence. The peers then run twice, and from then on every run of every tool must report no
+change at all, else the comparison is void and no figure is printed. Rounds are interleaved, and the order within a
+round rotates. The lab is removed at the end, also after Ctrl-C (its models, which all labs of a checkout share, stay
+in .lab).
 
 Conditions: hosts are containers on the control node, so they share its CPUs, and the network costs nothing. Ansible's
 SSH connections are open already (ControlPersist), for site.yml and plain alike; pyinfra keeps none and connects each

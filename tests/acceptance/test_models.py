@@ -36,7 +36,7 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(alpha: Box, beta: Box) ->
     with subprocess.Popen([*command, json.dumps(arguments)], stdout=subprocess.DEVNULL, cwd=ROOT) as process:
         beta.wait_until(
             "some MiB arrived",
-            lambda: beta.attempt(f"sudo sh -c 'test $(du -k {part} | cut -f1) -gt 8000'").returncode == 0,
+            lambda: beta.attempt(f"sudo sh -c 'test $(du -k {part} | cut -f1) -gt 16000'").returncode == 0,
             20,
         )
         beta.run("sudo pkill -KILL aria2c")
