@@ -69,9 +69,8 @@ def main() -> None:
         lines = [error["message"], *error.get("log_lines", []), f"remedy: {error['remedy']}" if error["remedy"] else ""]
         module.fail_json(msg="\n".join(line for line in lines if line), data=data)
     if code != 0 and params["unhealthy_fails"] and not module.check_mode:
-        failed = [
-            f"{c['name']}: {c['message']} - {c['remedy']}" for c in data.get("checks", []) if c["status"] == "fail"
-        ]
+        checks = data.get("doctor", data).get("checks", [])
+        failed = [f"{c['name']}: {c['message']} - {c['remedy']}" for c in checks if c["status"] == "fail"]
         module.fail_json(msg="\n".join(["the doctor is not content:", *failed]), data=data)
     module.exit_json(changed=bool(data.get("changed")), data=data)
 

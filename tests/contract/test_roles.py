@@ -32,7 +32,7 @@ each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
 
 def entry_points(role: Path) -> set[str]:
-    return {"main.yml", *(f"{item['tasks_from']}.yml" for item in NAMED if item["name"] == role.name)}
+    return {"main.yml", *(f"{item.get('tasks_from', 'main')}.yml" for item in NAMED if item["name"] == role.name)}
 
 
 def main_options(role: Path) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 from llamarig.checks.result import CheckResult, Status
 from llamarig.config import paths
@@ -206,3 +206,17 @@ def examine(box: Box) -> Iterator[CheckResult]:
             name = check.__name__.removeprefix("check_").replace("_", "-")
             result = CheckResult(name, Status.FAIL, f"the check itself failed: {error}", "llamarig status")
         yield replace(result, seconds=round(time.monotonic() - start, 3))
+
+
+def verdict(box: Box, results: list[CheckResult]) -> dict[str, Any]:
+    """Return what the results come to, as plain JSON types."""
+    try:
+        spec = box.active()
+    except LlamarigError:
+        spec = None  # the check of the specs has said so
+    return {
+        "healthy": all(result.status is not Status.FAIL for result in results),
+        "url": spec.url if spec else None,
+        "active": spec.service if spec else None,
+        "checks": [{**asdict(result), "status": result.status.value} for result in results],
+    }

@@ -194,7 +194,8 @@ def switch(service: str, *, dry: bool, as_json: bool) -> None:
         outcome = _switcher(_say(as_json=as_json)).switch(service, dry=dry)
     except LlamarigError as error:
         fail("switch", error, as_json=as_json)
-    _finish_outcome("switch", outcome, as_json=as_json)
+    data, lines = _told(outcome)
+    finish("switch", data, lines, as_json=as_json)
 
 
 @cli.command(hidden=True)
@@ -208,13 +209,19 @@ def reconcile(*, dry: bool, as_json: bool) -> None:
         outcome = _switcher(_say(as_json=as_json)).reconcile(dry=dry)
     except LlamarigError as error:
         fail("reconcile", error, as_json=as_json)
+    # The doctor's verdict comes along, so that a playbook needs one visit to the host and not two.
+    verdict = {} if dry else _examine(show=False)
     if outcome is None:
-        finish("reconcile", {"active": None, "changed": False}, ["this host runs no service"], as_json=as_json)
+        data: dict[str, Any] = {"active": None, "changed": False}
+        lines = ["this host runs no service"]
     else:
-        _finish_outcome("reconcile", outcome, as_json=as_json)
+        data, lines = _told(outcome)
+    code = ExitCode.OK if verdict.get("healthy", True) else ExitCode.UNHEALTHY
+    finish("reconcile", {**data, "doctor": verdict}, lines, as_json=as_json, code=code)
 
 
-def _finish_outcome(command: str, outcome: Any, *, as_json: bool) -> None:
+def _told(outcome: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return a switch's outcome, for programs and for people."""
     data = {
         "active": outcome.active,
         "previous": outcome.previous,
@@ -227,7 +234,7 @@ def _finish_outcome(command: str, outcome: Any, *, as_json: bool) -> None:
     lines = [f"{outcome.message}{f' ({total:.1f} s)' if total else ''}"]
     if outcome.answer:
         lines.append(f"  it answers: {outcome.answer.text.strip()!r}")
-    finish(command, data, lines, as_json=as_json)
+    return data, lines
 
 
 @cli.command()
@@ -289,8 +296,17 @@ def doctor(*, as_json: bool) -> None:
 
     Exits 0 when all is well, 6 when a check fails. Warnings do not change the exit code.
     """
-    from llamarig.checks.doctor import Box, examine  # noqa: PLC0415
-    from llamarig.checks.result import Status  # noqa: PLC0415
+    data = _examine(show=not as_json)
+    if as_json:
+        click.echo(envelope("doctor", data))
+    else:
+        click.echo("healthy" if data["healthy"] else "unhealthy")
+    sys.exit(int(ExitCode.OK if data["healthy"] else ExitCode.UNHEALTHY))
+
+
+def _examine(*, show: bool) -> dict[str, Any]:
+    """Run the doctor; with ``show``, print each line as it comes."""
+    from llamarig.checks.doctor import Box, examine, verdict  # noqa: PLC0415
     from llamarig.daemon.state import StateStore  # noqa: PLC0415
     from llamarig.runtime.engine import LlamaServer  # noqa: PLC0415
     from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
@@ -298,35 +314,16 @@ def doctor(*, as_json: bool) -> None:
 
     root = _root()
     box = Box(SpecStore(root), StateStore(root), Systemd(), LlamaServer(root))
-    colours = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
     results = []
     for result in examine(box):
         results.append(result)
-        if not as_json:
-            word = click.style(result.status.value.ljust(4), fg=colours[result.status])
+        if show:
+            word = click.style(result.status.value.ljust(4), fg=colours[result.status.value])
             click.echo(f"{word}  {result.name}: {result.message}")
             if result.remedy:
                 click.echo(f"      remedy: {result.remedy}")
-    healthy = all(result.status is not Status.FAIL for result in results)
-    spec = None
-    try:
-        spec = box.active()
-    except LlamarigError:
-        healthy = False
-    data = {
-        "healthy": healthy,
-        "url": spec.url if spec else None,
-        "active": spec.service if spec else None,
-        "checks": [
-            {"name": r.name, "status": r.status.value, "message": r.message, "remedy": r.remedy, "seconds": r.seconds}
-            for r in results
-        ],
-    }
-    if as_json:
-        click.echo(envelope("doctor", data))
-    else:
-        click.echo("healthy" if healthy else "unhealthy")
-    sys.exit(int(ExitCode.OK if healthy else ExitCode.UNHEALTHY))
+    return verdict(box, results)
 
 
 @cli.command()

@@ -84,9 +84,9 @@ class Lab:
             return
         if self.network in run(["docker", "network", "ls", "--format", "{{.Name}}"]).split():
             run(["docker", "network", "rm", self.network])
-        images = run(["docker", "image", "ls", "--quiet", "--filter", f"label=llamarig.lab={self.mark}"]).split()
-        if images:
-            run(["docker", "image", "rm", "--force", *set(images)])
+        for image in set(run(["docker", "image", "ls", "--quiet", "--filter", "label=llamarig.lab-base"]).split()):
+            # Labs of other checkouts share the base system; docker keeps it while one of their hosts is there.
+            run(["docker", "image", "rm", image], check=False)
         shutil.rmtree(self.directory)
 
     def addresses(self) -> dict[str, str]:
@@ -109,7 +109,7 @@ class Lab:
         base = machine.base()
         setup = files("llamarig").joinpath("data", "lab", "setup.sh").read_text(encoding="utf-8")
         digest = hashlib.sha256(f"{base}{_PACKAGES}{setup}".encode()).hexdigest()[:12]
-        image = f"llamarig-lab-host:{base.suite}-{self.mark}-{digest}"
+        image = f"llamarig-lab-host:{base.suite}-{digest}"
         if run(["docker", "image", "ls", "--quiet", image]):
             return image
         if shutil.which("mmdebstrap") is None:
@@ -133,7 +133,7 @@ class Lab:
                 base.mirror,
             ]
         )
-        run(["docker", "import", "--change", f"LABEL llamarig.lab={self.mark}", str(tar), image])
+        run(["docker", "import", "--change", "LABEL llamarig.lab-base=1", str(tar), image])
         tar.unlink()
         return image
 
