@@ -216,7 +216,7 @@ class Bench:
 def operations(lines: list[Entry], plan: Entry) -> Iterator[Entry]:
     """Turn the record of one host and its plan into operations, in the order of site.yml."""
     results: dict[str, Entry] = {_action(line): line["result"] for line in lines if line["result"]}
-    doctor: Entry = next(line["result"]["data"] for line in lines if (line["args"] or {}).get("argv") == ["doctor"])
+    doctor: Entry = results["llamarig_cli"]["data"]["doctor"]
     readers: dict[str, Callable[[Entry], Iterator[Entry]]] = {
         "manifest": lambda line: _manifest(line["args"]),
         "host_probe": lambda line: _probe(line["args"]),
@@ -325,7 +325,7 @@ def _service(argv: list[str], specs: list[Entry], doctor: Entry) -> Iterator[Ent
             active = spec["service"] == doctor["active"]
             yield _unit(f"llama-{spec['service']}.service", enabled=active, active=active)
         yield _request("health", f"{doctor['url']}/health", None)
-    elif argv == ["doctor"]:
+        # The doctor's verdict comes with it, and with that a completion.
         yield _request("completion", f"{doctor['url']}/v1/chat/completions", COMPLETION)
     else:
         msg = f"site.yml runs llamarig {' '.join(argv)}, which this script does not know: teach it"
