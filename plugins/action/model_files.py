@@ -13,6 +13,7 @@ from ansible.utils.display import Display
 from ansible.utils.path import unfrackpath
 
 display = Display()
+STALLED_SLICES = 6
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
@@ -25,6 +26,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
         host = (task_vars or {}).get("inventory_hostname", "?")
         sources = {entry["name"]: entry.get("path") for entry in self._task.args["files"]}
         fetched: list[str] = []
+        pushed: set[str] = set()
+        before: list[tuple[str, int]] = []
+        stalled = 0
         while True:
             result: dict[str, Any] = self._execute_module(
                 module_name="model_files", module_args=self._task.args, task_vars=task_vars
@@ -33,11 +37,28 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             result |= {"fetched": fetched, "changed": bool(fetched)}
             if result.get("failed") or not (result.get("pushes") or result.get("unfinished")):
                 return result
+            progress = [(item["name"], item["done"]) for item in result["unfinished"]]
+            stalled = stalled + 1 if progress and progress == before else 0
+            before = progress
+            if stalled == STALLED_SLICES:
+                return {
+                    **result,
+                    "failed": True,
+                    "msg": f"not a byte of {progress[0][0]} arrived in {STALLED_SLICES} tries:"
+                    " check that the host reaches its url; the next run goes on where this one stopped",
+                }
             for item in result["unfinished"]:
                 share = 100 * item["done"] / item["bytes"]
                 size = f"{item['done'] / 2**30:.2f} of {item['bytes'] / 2**30:.2f} GiB"
                 display.display(f"  {host}: {item['name']}: {size} ({share:.0f} %)")
             for name in result["pushes"]:
+                if name in pushed:
+                    return {
+                        **result,
+                        "failed": True,
+                        "msg": f"{name} was pushed and did not arrive whole: run it again",
+                    }
+                pushed.add(name)
                 if not sources.get(name):
                     return {
                         **result,

@@ -69,6 +69,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    os.umask(0o022)
     params = module.params
     root, name = params["root"], params["release"]
     releases, link = os.path.join(root, "releases"), os.path.join(root, "current")
@@ -113,6 +114,7 @@ def _unpack(module: AnsibleModule, archive: str, sha256: str, target: str) -> No
         tar.extractall(temporary, filter="data")
     # Compiled here, for this host's Python, so that no start of the command compiles and none has to write.
     module.run_command([sys.executable, "-m", "compileall", "-q", "-j", "0", temporary])
+    os.sync()  # a power cut must not leave a release of empty files under a finished name
     os.replace(temporary, target)
 
 

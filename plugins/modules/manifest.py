@@ -159,8 +159,12 @@ class Manifest:
                     stream.write(wanted)
                     stream.flush()
                     os.fsync(stream.fileno())
-                self._apply(temporary, entry)
-                os.replace(temporary, path)
+                try:
+                    self._apply(temporary, entry)
+                    os.replace(temporary, path)
+                except BaseException:
+                    os.unlink(temporary)
+                    raise
         self._attributes(path, entry)
 
     def _link(self, entry: dict[str, Any]) -> None:
@@ -212,21 +216,34 @@ class Manifest:
             self._absent(path)
 
     def _units(self) -> None:
-        touched = [path for path in self.changed + self.removed if path.startswith("/etc/systemd/system/")]
-        if touched and not self.dry:
-            self._systemctl("daemon-reload")
+        own = "/etc/systemd/system/"
+        paths = self.changed + self.removed + [str(entry["path"]) for entry in self.params["files"]]
+        files = [os.path.basename(path) for path in paths if path.startswith(own)]
         entries = self.params["units"]
-        if not entries:
-            return
-        states = self._states([entry["name"] for entry in entries])
+        names = [entry["name"] for entry in entries]
+        states = self._states([*names, *files])
+        touched = any(path.startswith(own) for path in self.changed + self.removed)
+        # A run that broke off may have left a unit file that systemd has not read.
+        owed = any(state.get("NeedDaemonReload") == "yes" for state in states.values())
+        if (touched or owed) and not self.dry:
+            self._systemctl("daemon-reload")
+            states = self._states(names)
         for entry in entries:
             state = states.get(entry["name"], {})
             enabled = state.get("UnitFileState") in ("enabled", "static", "alias", "indirect")
             active = state.get("ActiveState") in ("active", "activating", "reloading")
             self._unit(entry["name"], entry["enabled"], enabled, ("enable", "disable"))
             self._unit(entry["name"], entry["active"], active, ("start", "stop"))
-            if active and entry["active"] and set(entry["restart_on"]) & {*self.changed, *self.removed}:
+            if active and entry["active"] and self._restart_is_due(entry["restart_on"], state):
                 self._unit(entry["name"], wanted=True, present=False, verbs=("restart", ""))
+
+    def _restart_is_due(self, paths: list[str], state: dict[str, str]) -> bool:
+        """Tell whether the unit runs with what the paths held before, be it that an earlier run broke off."""
+        if set(paths) & {*self.changed, *self.removed}:
+            return True
+        since = float(state.get("ActiveEnterTimestamp", "").lstrip("@") or 0)
+        # systemd says whole seconds: a path of the same second was there first, or it would be restarted for ever.
+        return since > 0 and any(os.path.exists(path) and os.stat(path).st_mtime > since + 1 for path in paths)
 
     def _unit(self, name: str, wanted: bool | None, present: bool, verbs: tuple[str, str]) -> None:
         if wanted is None or wanted == present:
@@ -238,8 +255,11 @@ class Manifest:
             self._systemctl(verb, name)
 
     def _states(self, names: list[str]) -> dict[str, dict[str, str]]:
+        if not names:
+            return {}
+        properties = "Id,UnitFileState,ActiveState,NeedDaemonReload,ActiveEnterTimestamp"
         code, out, _ = self.module.run_command(
-            ["systemctl", "show", "--property=Id,UnitFileState,ActiveState,LoadState", *names]
+            ["systemctl", "show", "--timestamp=unix", f"--property={properties}", *names]
         )
         states: dict[str, dict[str, str]] = {}
         if code == 0:
@@ -346,6 +366,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    os.umask(0o022)
     module.exit_json(**Manifest(module).run())
 
 

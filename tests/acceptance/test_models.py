@@ -32,7 +32,7 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(alpha: Box, beta: Box) ->
     entry = {"name": "test/big.bin", "bytes": 48 * MIB, "sha256": digest, "url": "http://alpha/big.bin"}
     part = f"/srv/llamarig/models/.incoming/{digest}"
     command = ["ansible", "beta", "-i", str(SCENARIO / "inventory"), "--become", "-m", "model_files", "-a"]
-    arguments = {"directory": "/srv/llamarig/models", "owner": "llamarig", "files": [entry]}
+    arguments = {"directory": "/srv/llamarig/models", "owner": "root", "files": [entry]}
     with subprocess.Popen([*command, json.dumps(arguments)], stdout=subprocess.DEVNULL, cwd=ROOT) as process:
         beta.wait_until(
             "some MiB arrived",
@@ -58,7 +58,7 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(alpha: Box, beta: Box) ->
 def test_a_file_that_is_not_what_the_profile_says_is_discarded(alpha: Box, beta: Box) -> None:
     publish(alpha, "wrong.bin", 1)
     entry = {"name": "test/wrong.bin", "bytes": MIB, "sha256": "0" * 64, "url": "http://alpha/wrong.bin"}
-    done = fetch({"directory": "/srv/llamarig/models", "owner": "llamarig", "files": [entry]})
+    done = fetch({"directory": "/srv/llamarig/models", "owner": "root", "files": [entry]})
     assert done.returncode != 0
     assert "checksum" in done.stdout + done.stderr
     assert beta.attempt("test -e /srv/llamarig/models/test/wrong.bin").returncode == 1
@@ -66,14 +66,14 @@ def test_a_file_that_is_not_what_the_profile_says_is_discarded(alpha: Box, beta:
 
 def test_a_missing_file_is_said_with_its_url() -> None:
     entry = {"name": "test/none.bin", "bytes": MIB, "sha256": "1" * 64, "url": "http://alpha/none.bin"}
-    done = fetch({"directory": "/srv/llamarig/models", "owner": "llamarig", "files": [entry]})
+    done = fetch({"directory": "/srv/llamarig/models", "owner": "root", "files": [entry]})
     assert "http://alpha/none.bin" in done.stdout + done.stderr
     assert "no such file" in done.stdout + done.stderr
 
 
 def test_a_model_larger_than_the_disk_is_refused_before_a_byte_is_fetched(beta: Box) -> None:
     entry = {"name": "test/huge.bin", "bytes": 2**50, "sha256": "2" * 64, "url": "http://alpha/big.bin"}
-    done = fetch({"directory": "/srv/llamarig/models", "owner": "llamarig", "files": [entry]})
+    done = fetch({"directory": "/srv/llamarig/models", "owner": "root", "files": [entry]})
     assert "GiB free" in done.stdout + done.stderr
     assert beta.attempt(f"sudo test -e /srv/llamarig/models/.incoming/{'2' * 64}").returncode == 1
 
@@ -89,6 +89,6 @@ def test_a_model_damaged_on_the_host_is_fetched_anew(beta: Box) -> None:
         "sha256": good.split()[0],
         "url": "http://alpha/tiny-moe.gguf",
     }
-    done = fetch({"directory": "/srv/llamarig/models", "owner": "llamarig", "files": [entry]})
+    done = fetch({"directory": "/srv/llamarig/models", "owner": "root", "files": [entry]})
     assert done.returncode == 0, done.stdout
     assert beta.run(f"sha256sum {path}") == good

@@ -89,8 +89,8 @@ def test_the_agent_needs_no_pip_and_its_files_belong_to_root(alpha: Box) -> None
     assert release == f"releases/{alpha.llamarig('version')['data']['release']}"
 
 
-def test_models_are_read_only_files_of_the_agent(alpha: Box) -> None:
-    assert alpha.run("stat -c '%U %a' /srv/llamarig/models/lab/tiny-dense.gguf") == "llamarig 644"
+def test_models_are_files_that_only_root_may_change(alpha: Box) -> None:
+    assert alpha.run("stat -c '%U %a' /srv/llamarig/models/lab/tiny-dense.gguf") == "root 644"
 
 
 def test_list_plan_and_logs_speak(alpha: Box) -> None:

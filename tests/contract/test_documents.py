@@ -152,7 +152,6 @@ def test_the_linter_of_docs_leaves_hand_written_text_alone() -> None:
             "templates/llama_service/llama.service.j2",
             "IntervalSec=900",
         ),
-        ("roles/host_base/README.md", "uid 787", "templates/host_base/sysusers.conf.j2", "u llamarig     787"),
         ("roles/host_base/README.md", "uid 788", "templates/host_base/sysusers.conf.j2", "u llama-engine 788"),
         ("docs/adr/0010-loopback-by-default.md", "16 characters", "src/llamarig/config/records.py", "min_length=16"),
         ("CHANGELOG.md", "Port 8081", "src/llamarig/planning/plan.py", "MANAGEMENT_PORT: Final = 8081"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.tree import ROOT
+from llamarig.config import engine_options
+from tests.contract.tree import ROOT, load
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 INPUTS = sorted((ROOT / "requirements").glob("*.in"))
@@ -80,3 +81,8 @@ def test_who_has_the_test_set_has_the_control_set(python: str) -> None:
 
 def test_every_lock_has_an_input() -> None:
     assert {lock.name.rsplit("-py", 1)[0] for lock in LOCKS} == {path.stem for path in INPUTS}
+
+
+def test_the_pinned_engine_is_the_one_whose_help_is_recorded() -> None:
+    engine = load(ROOT / "group_vars/all/versions.yml")["llama_image_engine"]
+    assert engine["inputs"]["version"] == engine_options.RECORDED

@@ -111,7 +111,8 @@ def check_active(box: Box) -> CheckResult:
 def check_units(box: Box) -> CheckResult:
     """The active service's unit runs, no other does, and none is restarting all the time."""
     name = "units"
-    running = box.units.running()
+    known = {spec.service for spec in box.specs.all()}
+    running = [name for name in box.units.running() if name in known or box.specs.running(name) is not None]
     spec = box.active()
     if spec is None:
         if running:
@@ -176,6 +177,13 @@ def check_answer(box: Box) -> CheckResult:
     spec = box.active()
     if spec is None:
         return CheckResult(name, Status.OK, "nothing is active")
+    if not box.units.holds_port(spec.service):
+        return CheckResult(
+            name,
+            Status.FAIL,
+            f"{spec.service} was not asked: its container does not run",
+            f"llamarig logs {spec.service}",
+        )
     try:
         answer = box.engine.complete(spec, _PROMPT, 16, 60)
     except EngineError as error:

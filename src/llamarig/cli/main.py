@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def main() -> None:
     """Run the command; a user's mistake ends with a sentence, never with a traceback."""
+    os.umask(0o022)
     try:
         cli.main(prog_name="llamarig", standalone_mode=False)
     except click.ClickException as error:
@@ -28,6 +30,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         sys.exit(int(ExitCode.INTERRUPTED))
+    except OSError as error:
+        # A full disk, a file that this user may not read: said in a sentence like any other mistake.
+        click.echo(f"llamarig: {error}\n    remedy: look at the file named, and at df; try with sudo", err=True)
+        sys.exit(int(ExitCode.FAILED))
 
 
 @click.group(context_settings=_CONTEXT, epilog="Exit codes: docs/reference/cli.md. Every verb takes --help and --json.")
@@ -73,7 +79,13 @@ def _stop_like_ctrl_c() -> None:
 
 
 def _say(*, as_json: bool) -> Any:
-    return lambda text: None if as_json else click.echo(f"  {text}", err=True)
+    def say(text: str) -> None:
+        # The terminal may be gone; that must not keep a switch from going back.
+        with contextlib.suppress(OSError):
+            if not as_json:
+                click.echo(f"  {text}", err=True)
+
+    return say
 
 
 @cli.command("list")

@@ -19,6 +19,7 @@ _PLAN: Final = "role `llama_service`, from the plan"
 _AGENT: Final = "`llamarig switch`, `stop` and `reconcile`"
 # What each path is for. A path that a manifest writes and this does not know is an error of the generator.
 _WHAT: Final = {
+    "/var/cache/llamarig": "Where the engine image is built; root's alone.",
     paths.ETC: "Everything that the agent reads.",
     paths.SPECS: "Specs.",
     paths.COMPOSE: "Compose projects.",
@@ -32,7 +33,7 @@ _WHAT: Final = {
     f"{paths.UNITS}/{paths.slice_unit('<service>')}": "The cgroup parent of the service's container.",
     f"{paths.LIBEXEC}/engine-stop": "How a unit ends an engine that does not end by itself.",
     "/etc/docker/daemon.json": "The whole configuration of the Docker daemon; nobody else writes it.",
-    "/etc/sysusers.d/llamarig.conf": "The accounts `llamarig` and `llama-engine`.",
+    "/etc/sysusers.d/llamarig.conf": "The account `llama-engine`, which engines run as.",
     "/etc/tmpfiles.d/llamarig.conf": "The directories below that must be there after every start.",
     paths.STATE: "What the host remembers.",
     "/run/llamarig": "What is true until the next start of the host.",

@@ -41,7 +41,8 @@ class StateStore:
 
     def write(self, state: State) -> None:
         """Replace the state atomically, on disk before this returns."""
-        self._replace(self.directory / "state.json", json.dumps({"schema_version": _SCHEMA, **asdict(state)}))
+        content = {"schema_version": _SCHEMA, **asdict(state)}
+        replace_file(self.directory / "state.json", json.dumps(content).encode())
 
     def record(self, event: dict[str, Any]) -> None:
         """Append one event to the history."""
@@ -70,7 +71,7 @@ class StateStore:
     def keep(self, service: str, files: dict[str, bytes]) -> None:
         """Remember the files that a service was last seen to serve with; all of them or none."""
         content = {name: data.decode() for name, data in files.items()}
-        self._replace(self.directory / "last-good" / f"{service}.json", json.dumps(content))
+        replace_file(self.directory / "last-good" / f"{service}.json", json.dumps(content).encode())
 
     def kept(self, service: str) -> dict[str, bytes]:
         """Return what :meth:`keep` remembered, empty where there is nothing."""
@@ -89,7 +90,11 @@ class StateStore:
 
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "lock").open("a+", encoding="ascii") as stream:
+        # Only root may open it: a lock that everybody may take is a lock that anybody may keep.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.directory / "lock", flags, 0o600)
+        os.fchmod(descriptor, 0o600)
+        with os.fdopen(descriptor, "r+") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -98,17 +103,18 @@ class StateStore:
                 raise BusyError(msg, "wait for it: llamarig status") from error
             yield
 
-    @staticmethod
-    def _replace(path: Path, content: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file atomically, on disk before this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 
 from llamarig.config import paths
 from llamarig.config.spec import Spec
-from llamarig.daemon.state import State, StateStore
-from llamarig.errors import InterruptedSwitchError, LlamarigError, NotFoundError, SwitchError
+from llamarig.daemon.state import State, StateStore, replace_file
+from llamarig.errors import InterruptedSwitchError, NotFoundError, SwitchError
 from llamarig.runtime.engine import Answer, Engine, EngineError
 from llamarig.runtime.logline import last_words
 from llamarig.runtime.specs import SpecStore
@@ -85,7 +85,7 @@ class Switcher:
         target = self.specs.get(service)
         with self.state.lock():
             before = self._active(dry=dry)
-            if before == service and self._serves(target):
+            if before == service and self._serves(target) and (dry or self._answers(target)):
                 return Outcome(service, before, changed=False, message=f"{service} is active already")
             if dry:
                 self._validate(target, before, dry=True)
@@ -108,8 +108,9 @@ class Switcher:
             if wanted is None:
                 return None
             target = self.specs.get(wanted)
-            strays = [name for name in self.units.running() if name != wanted]
-            if before == wanted and not strays and (self._serves(target) or self._comes_up(target)):
+            strays = [name for name in self._running() if name != wanted]
+            serves = before == wanted and not strays and (self._serves(target) or self._comes_up(target))
+            if serves and (dry or self._proven(target) or self._answers(target)):
                 changed = False if dry else self._commit(target)
                 return Outcome(wanted, before, changed=changed, message=f"{wanted} serves with its present spec")
             if dry:
@@ -120,9 +121,7 @@ class Switcher:
         """Stop the active service and keep it from starting with the host; returns its name."""
         with self.state.lock():
             active = self.state.read().active
-            for name in self.units.running():
-                self.progress(f"stopping {name}")
-                self.units.stop(name)
+            self._stop_all()
             if active and self._known(active):
                 self.units.disable(active)
             self.state.write(State())
@@ -151,7 +150,7 @@ class Switcher:
         running = self.specs.running(spec.service)
         if running is None or running.spec_sha256 != spec.spec_sha256:
             return False
-        return self.units.state(spec.service).is_running and self.engine.health(spec) == "ok"
+        return self.units.holds_port(spec.service) and self.engine.health(spec) == "ok"
 
     def _comes_up(self, spec: Spec) -> bool:
         """Wait for a service that is loading already, as after a reboot, instead of starting it over."""
@@ -169,17 +168,14 @@ class Switcher:
     def _transact(self, target: Spec, before: str | None) -> Outcome:
         self.phases = {}
         self._validate(target, before)
-        self.state.write(State(active=before, switching_to=target.service))
         try:
+            self.state.write(State(active=before, switching_to=target.service))
             self._phase("stop", self._stop_all)
             answer = self._bring_up(target)
             self._phase("commit", lambda: self._commit(target))
-        except _FailedToServeError as failure:
-            raise self._restore(target, before, str(failure)) from failure
-        except (LlamarigError, OSError) as failure:
-            raise self._restore(target, before, str(failure)) from failure
+        except Exception as failure:  # whatever it is, the host must not be left without a service
+            raise self._restore(target, before, str(failure) or type(failure).__name__) from failure
         except KeyboardInterrupt:
-            self.progress("interrupted: going back")
             error = self._restore(target, before, "interrupted by Ctrl-C")
             raise InterruptedSwitchError(error.message, error.remedy, error.serving, error.log_lines) from None
         self.state.record(self._event("switch", target.service, before, "ok", ""))
@@ -207,13 +203,37 @@ class Switcher:
                 self.state.record(self._event("switch", target.service, before, "refused", msg))
             raise SwitchError(f"{msg}; nothing was touched", remedy, before, [])
 
+    def _running(self) -> list[str]:
+        """Return which of llamarig's services run; a foreign llama-something.service is somebody else's.
+
+        A service that lost its spec while it ran is still llamarig's: its unit left the spec it was started with.
+        """
+        known = {spec.service for spec in self.specs.all()}
+        return [name for name in self.units.running() if name in known or self.specs.running(name) is not None]
+
+    def _proven(self, spec: Spec) -> bool:
+        """Tell whether the service was seen to serve with the files that are on disk now."""
+        return self.state.kept(spec.service) == self._own_files(spec.service)
+
+    def _answers(self, spec: Spec) -> bool:
+        """Ask for a completion, because health says nothing of a deadlocked engine or of damaged weights."""
+        try:
+            self.engine.complete(spec, PROMPT, TOKENS, _ANSWER_SECONDS)
+        except EngineError as error:
+            self.progress(f"{spec.service} does not answer: {error}")
+            return False
+        return True
+
     def _stop_all(self) -> None:
-        for name in self.units.running():
+        for name in self._running():
             self.progress(f"stopping {name}")
             self.units.stop(name)
 
     def _bring_up(self, spec: Spec) -> Answer:
         self.progress(f"starting {spec.service}")
+        if self.engine.port_is_taken(spec):
+            msg = f"port {spec.port} is held by another program: ss -ltnp 'sport = :{spec.port}'"
+            raise _FailedToServeError(msg)
         self._phase("start", lambda: self.units.start(spec.service))
         self._phase("load", lambda: self._wait_for_health(spec))
         self.progress(f"{spec.service} is loaded, asking for a completion")
@@ -227,8 +247,10 @@ class Switcher:
         start = said = self.clock()
         seen_up = False
         while True:
-            health = self.engine.health(spec)
             state = self.units.state(spec.service)
+            # Only what the container itself says counts: whoever listens on the port before it does is a stranger,
+            # and must not be sent the service's key.
+            health = self.engine.health(spec) if self.units.holds_port(spec.service) else "down"
             if health == "ok" and state.is_running:
                 return
             elapsed = self.clock() - start
@@ -256,10 +278,18 @@ class Switcher:
             self.units.disable(service)
         if self.state.read() != State(active=target.service):
             self.state.write(State(active=target.service))
+        self._forget_keys()
         files = self._own_files(target.service)
         if self.state.kept(target.service) != files:
             self.state.keep(target.service, files)
         return enabled != {target.service}
+
+    def _forget_keys(self) -> None:
+        """Remove keys that no spec names any more; until the commit, going back may need them."""
+        named = {spec.api_key_file for spec in self.specs.all()}
+        for path in self.specs.path(paths.KEYS).glob("*.key"):
+            if f"{paths.KEYS}/{path.name}" not in named:
+                path.unlink()
 
     def _own_files(self, service: str) -> dict[str, bytes]:
         return {name: path.read_bytes() for name, path in self._own_paths(service).items()}
@@ -282,8 +312,8 @@ class Switcher:
                 self.progress("going back already")
 
     def _go_back(self, target: Spec, before: str | None, reason: str) -> SwitchError:
+        self.progress(f"failed: {reason}; going back")
         log = last_words(self.units.log(target.service, 60))
-        self.progress(f"failed: {reason}")
         self.units.stop(target.service)
         serving: str | None = None
         how = "nothing served before"
@@ -306,13 +336,14 @@ class Switcher:
             # The service itself was changed: what it last served with comes back, files and all.
             if not kept:
                 return f"{before} has no earlier spec to go back to"
-            for name, path in self._own_paths(before).items():
-                path.write_bytes(kept[name])
             restored = " with its previous spec"
         self.progress(f"bringing back {before}{restored}")
         try:
+            if restored:
+                for name, path in self._own_paths(before).items():
+                    replace_file(path, kept[name])
             self._bring_up(self.specs.get(before))
-        except (_FailedToServeError, LlamarigError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  the message is all that can still be done
             return f"{before} could not be brought back either: {error}"
         return f"{before}{restored} serves again"
 

@@ -36,7 +36,7 @@ OWNED: Final[Mapping[str, str]] = {
     "log-jsonl": "is always on: the agent reads the log",
     "log-file": "the log goes to the journal",
     "hf-repo": "models come from the profile's files, with a checksum",
-    "hf-token": "models come from the profile's files; a hub's token is model_store_token, from a vault",
+    "hf-token": "models come from the profile's files; no token belongs on a command line",
     "hf-file": "models come from the profile's files, with a checksum",
     "model-url": "models come from the profile's files, with a checksum",
     "docker-repo": "models come from the profile's files, with a checksum",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from llamarig.config import paths
 from llamarig.config.spec import Spec
 
+MARK: Final = "# Written by llamarig"
 _TMPFS = "/tmp:rw,noexec,nosuid,nodev,size=64m"  # noqa: S108  inside the container
 
 
@@ -130,11 +131,10 @@ def manifest(specs: list[Spec], api_keys: Mapping[str, str], default_service: st
         "files": files,
         "secrets": secrets,
         "prune": [
-            {"directory": paths.UNITS, "pattern": "llama-*.service", "contains": "llamarig", "units": True},
-            {"directory": paths.UNITS, "pattern": "llama-*.slice", "contains": "llamarig"},
+            {"directory": paths.UNITS, "pattern": "llama-*.service", "contains": MARK, "units": True},
+            {"directory": paths.UNITS, "pattern": "llama-*.slice", "contains": MARK},
             {"directory": paths.SPECS, "pattern": "*.json"},
             {"directory": paths.COMPOSE, "pattern": "*"},
-            {"directory": paths.KEYS, "pattern": "*.key"},
         ],
     }
 

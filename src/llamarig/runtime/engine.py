@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 from llamarig.config.spec import Spec
 
 _GARBAGE_FROM: Final = 4
+_LARGEST: Final = 1 << 20
 
 
 class EngineError(Exception):
@@ -32,6 +35,9 @@ class Answer:
 class Engine(Protocol):
     """What switching needs of an engine."""
 
+    def port_is_taken(self, spec: Spec) -> bool:
+        """Tell whether something listens on the service's port."""
+
     def health(self, spec: Spec) -> str:
         """Return ``ok``, ``loading`` or ``down``; proves nothing about completions."""
 
@@ -44,6 +50,17 @@ class LlamaServer:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
+
+    def port_is_taken(self, spec: Spec) -> bool:
+        """Tell whether something listens on the service's port."""
+        family = socket.AF_INET6 if ":" in spec.bind else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((spec.bind, spec.port))
+            except OSError as error:
+                return error.errno == errno.EADDRINUSE
+        return False
 
     def health(self, spec: Spec) -> str:
         """Return ``ok``, ``loading`` or ``down``."""
@@ -90,7 +107,7 @@ class LlamaServer:
             text = f"{message.get('reasoning_content') or ''}{message.get('content') or ''}"
             ids = [int(item["id"]) for item in (choice.get("logprobs") or {}).get("content") or []]
             speed = (data.get("timings") or {}).get("predicted_per_second")
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
             text, ids, speed = "", [], None  # something that is no completion holds no token either
         if not ids:
             msg = "the server answered a completion without a single token"
@@ -119,11 +136,13 @@ class LlamaServer:
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             response = connection.getresponse()
-            raw = response.read()
+            raw = response.read(_LARGEST)
+            if response.length:
+                raise http.client.IncompleteRead(raw, response.length)
         finally:
             connection.close()
         try:
             data = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = {}
         return response.status, data if isinstance(data, dict) else {}

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 # Compose clears the line before each of the container's, also where its output is no terminal.
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# What a hostile model name could tell a terminal.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _AROUND: Final = re.compile(
     r"Attaching to |Aborting on container exit| ?(Container|Network) |llama-\S+ exited with code|"
@@ -17,7 +19,7 @@ _AROUND: Final = re.compile(
 
 def plain(line: str) -> str:
     """Return a line without terminal control sequences."""
-    return _ANSI.sub("", line)
+    return _CONTROL.sub("", _ANSI.sub("", line))
 
 
 def readable(line: str) -> str:
@@ -30,7 +32,7 @@ def readable(line: str) -> str:
     except ValueError:
         return line
     if data.get("type") == "log":
-        text = str(data.get("msg", "")).rstrip()
+        text = plain(str(data.get("msg", ""))).rstrip()
         level = data.get("level", "info")
         return text if level == "info" else f"{level}: {text}"
     return line

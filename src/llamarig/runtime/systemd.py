@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ class Units(Protocol):
 
     def state(self, service: str) -> UnitState:
         """Return the state of one service's unit."""
+
+    def holds_port(self, service: str) -> bool:
+        """Tell whether the service's own container runs, and so whether its port is its own."""
 
     def running(self) -> list[str]:
         """Return the services whose units are up or coming up."""
@@ -76,6 +80,19 @@ class Systemd:
             restarts=int(values.get("NRestarts") or 0),
         )
 
+    def holds_port(self, service: str) -> bool:
+        """Tell whether the service's own container runs; Docker binds the port before it starts it.
+
+        A user who may not ask Docker gets what systemd says.
+        """
+        if not self.state(service).is_running:
+            return False
+        if os.geteuid() != 0:
+            return True
+        command = ["/usr/bin/docker", "inspect", "--format", "{{.State.Running}}", paths.container(service)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        return done.stdout.strip() == "true"
+
     def running(self) -> list[str]:
         """Return the services whose units are up or coming up."""
         out = self._call(
@@ -112,7 +129,9 @@ class Systemd:
 
     @staticmethod
     def _call(arguments: Sequence[str], *, check: bool = True) -> str:
-        done = subprocess.run(["/usr/bin/systemctl", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["/usr/bin/systemctl", *arguments], capture_output=True, text=True, errors="replace", check=False
+        )
         if check and done.returncode != 0:
             msg = f"systemctl {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()}"
             raise LlamarigError(msg, "see: journalctl --unit " + arguments[-1])
@@ -126,5 +145,7 @@ def journal_command(service: str, arguments: Sequence[str]) -> list[str]:
 
 def journal(service: str, arguments: Sequence[str]) -> list[str]:
     """Return lines of a service's log."""
-    done = subprocess.run(journal_command(service, arguments), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        journal_command(service, arguments), capture_output=True, text=True, errors="replace", check=False
+    )
     return done.stdout.splitlines()

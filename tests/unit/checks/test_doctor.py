@@ -89,7 +89,12 @@ FAILURES: list[tuple[str, Break, str, str]] = [
     ("health", lambda h: h.units.stop("alpha"), "alpha at http://127.0.0.1:8080 is down", "llamarig logs alpha"),
     ("health", lambda h: h.faults.update(alpha=Fault.NEVER_LOADS), "is loading", "llamarig logs alpha --follow"),
     ("answer", lambda h: h.faults.update(alpha=Fault.GARBAGE), "one token over and over", "llamarig logs alpha"),
-    ("answer", lambda h: h.units.stop("alpha"), "alpha: no completion within 60 s", "llamarig logs alpha"),
+    (
+        "answer",
+        lambda h: h.units.stop("alpha"),
+        "its container does not run",
+        "llamarig logs alpha",
+    ),
 ]
 
 

@@ -78,6 +78,9 @@ class FakeUnits:
         unit = self._unit(service)
         return UnitState(unit.active, unit.sub, "enabled" if unit.enabled else "disabled", unit.result, 0)
 
+    def holds_port(self, service: str) -> bool:
+        return self.state(service).is_running
+
     def running(self) -> list[str]:
         return sorted(name for name, unit in self.units.items() if unit.active in {"active", "activating"})
 
@@ -151,6 +154,10 @@ class FakeEngine:
 
     def __init__(self, units: FakeUnits) -> None:
         self.units = units
+        self.taken_ports: set[int] = set()
+
+    def port_is_taken(self, spec: Spec) -> bool:
+        return spec.port in self.taken_ports
 
     def health(self, spec: Spec) -> str:
         running = SpecStore(self.units.root).running(spec.service)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pytest
 
 from llamarig.config import paths
+from llamarig.config.spec import Spec
 from llamarig.daemon.state import State
 from llamarig.errors import BusyError, SwitchError
 from tests.support import below, make_spec
-from tests.unit.daemon.fakes import Fault, Host
+from tests.unit.daemon.fakes import Fault, Host, Unit
 
 CHANGED = make_spec("alpha", argv=["--model", "/models/alpha.gguf", "--jinja"])
 
@@ -168,3 +172,25 @@ def test_dry_does_not_make_a_service_start_with_the_host(serving_alpha: Host) ->
     serving_alpha.units.units["alpha"].enabled = False
     serving_alpha.switcher.reconcile(dry=True)
     assert serving_alpha.units.changes == []
+
+
+def test_a_changed_spec_that_started_by_itself_and_answers_garbage_does_not_become_the_last_good(host: Host) -> None:
+    host.switcher.switch("alpha")
+    good = host.state.kept("alpha")
+    spec = below(host.root, f"{paths.SPECS}/alpha.json")
+    changed = dataclasses.replace(Spec.from_dict(json.loads(spec.read_text())), argv=["--other"]).hashed()
+    spec.write_text(json.dumps(changed.to_dict()))
+    host.units.reboot()
+    host.faults[changed.spec_sha256] = Fault.GARBAGE
+    with pytest.raises(SwitchError, match="alpha with its previous spec serves again"):
+        host.switcher.reconcile()
+    assert host.state.kept("alpha") == good
+    assert host.serving() == ["alpha"]
+
+
+def test_a_foreign_unit_of_a_like_name_is_left_alone(serving_alpha: Host) -> None:
+    serving_alpha.units.units["swap"] = Unit("active", "running")
+    outcome = serving_alpha.switcher.reconcile()
+    assert outcome is not None
+    assert not outcome.changed
+    assert "swap" in serving_alpha.units.running()

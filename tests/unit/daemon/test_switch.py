@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 from llamarig.config import paths
+from llamarig.config.spec import Spec
 from llamarig.daemon.state import State
 from llamarig.errors import BusyError, InterruptedSwitchError, NotFoundError, SwitchError
+from llamarig.runtime.engine import Answer, EngineError
 from tests.support import below, make_spec
 from tests.unit.daemon.fakes import Fault, Host, PowerCut
 
@@ -251,3 +253,40 @@ def test_trouble_at_any_point_leaves_what_serves_as_what_starts_with_the_host(
             assert host.serving() == [new]
             return
     pytest.fail("the switch never came to its end")
+
+
+def test_a_stranger_on_the_port_is_found_before_anything_is_asked_of_it(serving_alpha: Host) -> None:
+    beta = next(spec for spec in serving_alpha.switcher.specs.all() if spec.service == "beta")
+    serving_alpha.engine.taken_ports.add(beta.port)
+    error = failed_switch(serving_alpha)
+    assert f"port {beta.port} is held by another program" in error.message
+    assert serving_alpha.serving() == ["alpha"]
+    assert "start beta" not in serving_alpha.units.changes
+
+
+def test_any_error_at_all_goes_back(serving_alpha: Host) -> None:
+    def broken(*_: object) -> Answer:
+        raise RecursionError
+
+    complete = serving_alpha.engine.complete
+    serving_alpha.engine.complete = lambda spec, *rest: (  # type: ignore[method-assign]
+        broken() if spec.service == "beta" else complete(spec, *rest)
+    )
+    assert "RecursionError" in failed_switch(serving_alpha).message
+    assert serving_alpha.serving() == ["alpha"]
+
+
+def test_switching_to_an_active_service_that_is_deadlocked_starts_it_anew(serving_alpha: Host) -> None:
+    complete = serving_alpha.engine.complete
+    asked: list[str] = []
+
+    def deadlocked_once(spec: Spec, prompt: str, tokens: int, timeout: float) -> Answer:
+        asked.append(spec.service)
+        if len(asked) == 1:
+            raise EngineError("no completion although health is ok")
+        return complete(spec, prompt, tokens, timeout)
+
+    serving_alpha.engine.complete = deadlocked_once  # type: ignore[method-assign]
+    outcome = serving_alpha.switcher.switch("alpha")
+    assert outcome.changed
+    assert "stop alpha" in serving_alpha.units.changes
