@@ -19,7 +19,8 @@ description:
     modification time and inode are remembered in C(.verified) of the models directory, so that it is read once).
   - With a V(url), a missing file is fetched by aria2, resumably, in slices of O(slice_seconds); the caller repeats
     until RV(unfinished) is empty. With V(incoming), a file that was pushed there is taken.
-  - A file is checked before it is renamed into place. What the host holds in its place is kept until then.
+  - A file is checked before it is renamed into place. What it replaces stays beside it as C(.previous) until the agent
+    has seen the active service serve, so that going back to the former file is possible.
 options:
   directory:
     description: The models directory.
@@ -191,6 +192,9 @@ class Store:
         os.chmod(part, 0o644)
         with open(part, "rb") as stream:
             os.fsync(stream.fileno())
+        if os.path.exists(path):
+            # What is replaced may be what the active service goes back to; the agent drops it when it commits.
+            os.replace(path, f"{path}.previous")
         os.replace(part, path)
         self._remember(entry)
         self.result["fetched"].append(entry["name"])

@@ -279,6 +279,8 @@ class Switcher:
         if self.state.read() != State(active=target.service):
             self.state.write(State(active=target.service))
         self._forget_keys()
+        for path in self.specs.path(target.models_dir).rglob("*.previous"):
+            path.unlink()
         files = self._own_files(target.service)
         if self.state.kept(target.service) != files:
             self.state.keep(target.service, files)
@@ -340,12 +342,22 @@ class Switcher:
         self.progress(f"bringing back {before}{restored}")
         try:
             if restored:
-                for name, path in self._own_paths(before).items():
-                    replace_file(path, kept[name])
+                self._put_back(before, kept)
             self._bring_up(self.specs.get(before))
         except Exception as error:  # noqa: BLE001  the message is all that can still be done
             return f"{before} could not be brought back either: {error}"
         return f"{before}{restored} serves again"
+
+    def _put_back(self, service: str, kept: dict[str, bytes]) -> None:
+        """Put back the spec, the compose file and the model files that a service last served with."""
+        present = {item.path: item.sha256 for item in self.specs.get(service).files}
+        for name, path in self._own_paths(service).items():
+            replace_file(path, kept[name])
+        for item in self.specs.get(service).files:
+            path = self.specs.path(item.path)
+            previous = path.with_name(f"{path.name}.previous")
+            if present.get(item.path) != item.sha256 and previous.is_file():
+                previous.replace(path)
 
     def _phase(self, name: str, work: Callable[[], T]) -> T:
         start = self.clock()

@@ -194,3 +194,29 @@ def test_a_foreign_unit_of_a_like_name_is_left_alone(serving_alpha: Host) -> Non
     assert outcome is not None
     assert not outcome.changed
     assert "swap" in serving_alpha.units.running()
+
+
+def test_a_model_that_was_replaced_by_a_bad_one_of_the_same_name_comes_back_with_the_spec(host: Host) -> None:
+    host.switcher.switch("alpha")
+    before = Spec.from_dict(json.loads(below(host.root, f"{paths.SPECS}/alpha.json").read_text()))
+    model = below(host.root, before.files[0].path)
+    previous = model.with_name(f"{model.name}.previous")
+    good = model.read_bytes()
+    model.replace(previous)
+    model.write_bytes(b"X" * len(good))
+    changed = dataclasses.replace(before, files=[dataclasses.replace(before.files[0], sha256="0" * 64)]).hashed()
+    below(host.root, f"{paths.SPECS}/alpha.json").write_text(json.dumps(changed.to_dict()))
+    host.faults[changed.spec_sha256] = Fault.GARBAGE
+    with pytest.raises(SwitchError, match="alpha with its previous spec serves again"):
+        host.switcher.reconcile()
+    assert model.read_bytes() == good
+    assert not previous.exists()
+    assert host.serving() == ["alpha"]
+
+
+def test_what_a_new_model_replaced_goes_when_the_service_was_seen_to_serve(host: Host) -> None:
+    host.switcher.switch("alpha")
+    previous = below(host.root, "/srv/llamarig/models/alpha.gguf.previous")
+    previous.write_bytes(b"old")
+    host.switcher.reconcile()
+    assert not previous.exists()
