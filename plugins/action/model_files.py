@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import time
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -14,6 +15,7 @@ from ansible.utils.path import unfrackpath
 
 display = Display()
 STALLED_SLICES = 6
+SAY_EVERY_SECONDS = 10
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
@@ -71,7 +73,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
     def _push(self, host: str, name: str, source: str, incoming: str) -> None:
         """Push with rsync, over the connection that Ansible has open; a broken push goes on where it stopped."""
         digest = next(entry["sha256"] for entry in self._task.args["files"] if entry["name"] == name)
-        command = ["rsync", "--partial", "--append-verify", "--inplace", "--chmod=F600"]
+        command = ["rsync", "--partial", "--append-verify", "--inplace", "--chmod=F600", "--info=progress2", "--outbuf=L"]
         if shutil.which(command[0]) is None:
             msg = "rsync is not installed on this control node: apt-get install rsync"
             raise AnsibleActionFail(msg)
@@ -86,9 +88,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             msg = f"model files are pushed over ssh; {host} has connection {self._connection.transport}"
             raise AnsibleActionFail(msg)
         display.display(f"  {host}: pushing {name} from {source}")
-        done = subprocess.run([*command, source, target], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            msg = f"{name} could not be pushed to {host}: {done.stderr.strip()[-500:]}"
+        said, last = time.monotonic(), ""
+        with subprocess.Popen(
+            [*command, source, target], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process:
+            for line in process.stdout or ():
+                last = line.strip() or last
+                if time.monotonic() - said >= SAY_EVERY_SECONDS:
+                    said = time.monotonic()
+                    display.display(f"  {host}: {name}: {last}")
+        if process.returncode != 0:
+            msg = f"{name} could not be pushed to {host}: {last[-500:]}; the next run goes on where this one stopped"
             raise AnsibleActionFail(msg)
 
     def _ssh(self) -> tuple[str, list[str]]:

@@ -96,7 +96,7 @@ def _everything(root: Path) -> Iterator[Written]:
         (agent["agent_command"], user, "link", release, "The command, in everybody's path."),
         (
             f"{models}/<name>",
-            "llamarig:llamarig",
+            "root:root",
             "0644",
             fetch,
             "A model file; in place only once its sha256 was right.",
