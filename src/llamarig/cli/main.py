@@ -252,7 +252,10 @@ def _told(outcome: Any) -> tuple[dict[str, Any], list[str]]:
 @cli.command()
 @_JSON
 def stop(*, as_json: bool) -> None:
-    """Stop the active service, and keep it from starting with the host."""
+    """Stop the active service, and keep it from starting with the host.
+
+    It lasts until the next switch, or until playbooks/site.yml starts the default service.
+    """
     _needs_root("stop", as_json=as_json)
     try:
         stopped = _switcher(_say(as_json=as_json)).stop()
