@@ -73,7 +73,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
     def _push(self, host: str, name: str, source: str, incoming: str) -> None:
         """Push with rsync, over the connection that Ansible has open; a broken push goes on where it stopped."""
         digest = next(entry["sha256"] for entry in self._task.args["files"] if entry["name"] == name)
-        command = ["rsync", "--partial", "--append-verify", "--inplace", "--chmod=F600", "--info=progress2", "--outbuf=L"]
+        command = ["rsync", "--partial", "--append-verify", "--inplace", "--chmod=F600"]
+        command += ["--info=progress2", "--outbuf=L"]
         if shutil.which(command[0]) is None:
             msg = "rsync is not installed on this control node: apt-get install rsync"
             raise AnsibleActionFail(msg)

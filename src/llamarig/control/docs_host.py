@@ -19,6 +19,7 @@ _PLAN: Final = "role `llama_service`, from the plan"
 _AGENT: Final = "`llamarig switch`, `stop` and `reconcile`"
 # What each path is for. A path that a manifest writes and this does not know is an error of the generator.
 _WHAT: Final = {
+    "/usr/local/lib/llamarig/engine-clear": "Clears away what a power cut left of an engine.",
     "/var/cache/llamarig": "Where the engine image is built; root's alone.",
     paths.ETC: "Everything that the agent reads.",
     paths.SPECS: "Specs.",

@@ -231,6 +231,7 @@ class Switcher:
 
     def _bring_up(self, spec: Spec) -> Answer:
         self.progress(f"starting {spec.service}")
+        self.units.clear(spec.service, spec.port)
         if self.engine.port_is_taken(spec):
             msg = f"port {spec.port} is held by another program: ss -ltnp 'sport = :{spec.port}'"
             raise _FailedToServeError(msg)

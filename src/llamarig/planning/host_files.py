@@ -97,6 +97,8 @@ def manifest(specs: list[Spec], api_keys: Mapping[str, str], default_service: st
             "spec": f"{paths.SPECS}/{spec.service}.json",
             "running": f"{paths.RUNNING}/{spec.service}.json",
             "stop": f"{paths.LIBEXEC}/engine-stop",
+            "clear": f"{paths.LIBEXEC}/engine-clear",
+            "port": spec.port,
             "drain_seconds": spec.drain_seconds,
             "stop_seconds": spec.drain_seconds + 15,
         }

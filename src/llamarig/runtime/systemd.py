@@ -45,6 +45,9 @@ class Units(Protocol):
     def running(self) -> list[str]:
         """Return the services whose units are up or coming up."""
 
+    def clear(self, service: str, port: int) -> None:
+        """Remove what an unclean end left of a service that does not run."""
+
     def start(self, service: str) -> None:
         """Start a unit without waiting for the model."""
 
@@ -100,6 +103,12 @@ class Systemd:
         )
         names = [line.split()[0] for line in out.splitlines() if line.strip()]
         return [name.removeprefix("llama-").removesuffix(".service") for name in names]
+
+    def clear(self, service: str, port: int) -> None:
+        """Remove the container that a power cut left half-made, and free the port that Docker keeps for it."""
+        if not self.state(service).is_running:
+            command = [f"{paths.LIBEXEC}/engine-clear", paths.container(service), str(port), "--quiet"]
+            subprocess.run(command, capture_output=True, check=False)
 
     def start(self, service: str) -> None:
         """Start a unit without waiting for the model; a count of earlier failures is forgotten."""

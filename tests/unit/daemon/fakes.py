@@ -87,6 +87,9 @@ class FakeUnits:
     def enabled(self) -> list[str]:
         return sorted(name for name, unit in self.units.items() if unit.enabled)
 
+    def clear(self, service: str, port: int) -> None:
+        """Nothing half-made is ever left here."""
+
     def start(self, service: str) -> None:
         self._change(f"start {service}")
         others = [name for name in self.running() if name != service]
