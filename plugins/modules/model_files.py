@@ -111,8 +111,7 @@ class Store:
             return False
         if info.st_size != entry["bytes"]:
             return False
-        stamp = {"sha256": entry["sha256"], "size": info.st_size, "mtime": info.st_mtime_ns, "inode": info.st_ino}
-        if self._note(entry) == stamp:
+        if self._note(entry) == _stamp(entry, info):
             return True
         if _sha256(path) != entry["sha256"]:
             return False
@@ -210,8 +209,7 @@ class Store:
             return None
 
     def _remember(self, entry: dict[str, Any]) -> None:
-        info = os.stat(self._path(entry))
-        stamp = {"sha256": entry["sha256"], "size": info.st_size, "mtime": info.st_mtime_ns, "inode": info.st_ino}
+        stamp = _stamp(entry, os.stat(self._path(entry)))
         os.makedirs(self.notes, mode=0o755, exist_ok=True)
         temporary = self._note_path(entry) + ".new"
         with open(temporary, "w", encoding="ascii") as stream:
@@ -220,6 +218,10 @@ class Store:
 
     def _fail(self, message: str) -> None:
         self.module.fail_json(msg=message, **self.result)
+
+
+def _stamp(entry: dict[str, Any], info: os.stat_result) -> dict[str, Any]:
+    return {"sha256": entry["sha256"], "size": info.st_size, "mtime": info.st_mtime_ns, "inode": info.st_ino}
 
 
 def _sha256(path: str) -> str:

@@ -13,11 +13,10 @@ from llamarig.config import paths
 from llamarig.config.spec import Spec
 from llamarig.daemon.state import StateStore
 from llamarig.errors import LlamarigError
-from llamarig.runtime.engine import Engine, EngineError
+from llamarig.runtime.engine import PROMPT, TOKENS, Engine, EngineError
 from llamarig.runtime.specs import SpecStore
 from llamarig.runtime.systemd import Units
 
-_PROMPT: Final = "Say hello in one short sentence."
 _LOW_SPACE_GIB: Final = 2.0
 
 
@@ -185,7 +184,7 @@ def check_answer(box: Box) -> CheckResult:
             f"llamarig logs {spec.service}",
         )
     try:
-        answer = box.engine.complete(spec, _PROMPT, 16, 60)
+        answer = box.engine.complete(spec, PROMPT, TOKENS, 60)
     except EngineError as error:
         return CheckResult(name, Status.FAIL, f"{spec.service}: {error}", f"llamarig logs {spec.service}")
     speed = f", {answer.tokens_per_second:.0f} tokens/s" if answer.tokens_per_second else ""

@@ -16,13 +16,11 @@ from llamarig.config import paths
 from llamarig.config.spec import Spec
 from llamarig.daemon.state import State, StateStore, replace_file
 from llamarig.errors import InterruptedSwitchError, NotFoundError, SwitchError
-from llamarig.runtime.engine import Answer, Engine, EngineError
+from llamarig.runtime.engine import PROMPT, TOKENS, Answer, Engine, EngineError
 from llamarig.runtime.logline import last_words
 from llamarig.runtime.specs import SpecStore
 from llamarig.runtime.systemd import Units
 
-PROMPT: Final = "Say hello in one short sentence."
-TOKENS: Final = 16
 _ANSWER_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
 
@@ -318,11 +316,8 @@ class Switcher:
         self.progress(f"failed: {reason}; going back")
         log = last_words(self.units.log(target.service, 60))
         self.units.stop(target.service)
-        serving: str | None = None
-        how = "nothing served before"
-        if before is not None:
-            how = self._bring_back(before, target)
-            serving = before if how.endswith("serves again") else None
+        serves, how = (False, "nothing served before") if before is None else self._bring_back(before, target)
+        serving = before if serves else None
         if serving is not None:
             self._commit(self.specs.get(serving))
         else:
@@ -332,13 +327,14 @@ class Switcher:
         self.state.record({**self._event("switch", target.service, before, "failed", reason), "log_lines": log})
         return SwitchError(f"{reason}; {how}", f"llamarig logs {target.service}", serving, log)
 
-    def _bring_back(self, before: str, target: Spec) -> str:
+    def _bring_back(self, before: str, target: Spec) -> tuple[bool, str]:
+        """Start what served before; returns whether it serves, and how that is said."""
         restored = ""
         kept = self.state.kept(before)
         if before == target.service:
             # The service itself was changed: what it last served with comes back, files and all.
             if not kept:
-                return f"{before} has no earlier spec to go back to"
+                return False, f"{before} has no earlier spec to go back to"
             restored = " with its previous spec"
         self.progress(f"bringing back {before}{restored}")
         try:
@@ -346,8 +342,8 @@ class Switcher:
                 self._put_back(before, kept)
             self._bring_up(self.specs.get(before))
         except Exception as error:  # noqa: BLE001  the message is all that can still be done
-            return f"{before} could not be brought back either: {error}"
-        return f"{before}{restored} serves again"
+            return False, f"{before} could not be brought back either: {error}"
+        return True, f"{before}{restored} serves again"
 
     def _put_back(self, service: str, kept: dict[str, bytes]) -> None:
         """Put back the spec, the compose file and the model files that a service last served with."""

@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 
 from llamarig.config.spec import Spec
 
+# What a switch and the doctor ask to see whether a service really answers.
+PROMPT: Final = "Say hello in one short sentence."
+TOKENS: Final = 16
 _GARBAGE_FROM: Final = 4
 _LARGEST: Final = 1 << 20
 

@@ -60,9 +60,6 @@ class Units(Protocol):
     def disable(self, service: str) -> None:
         """Keep a unit from starting with the host."""
 
-    def reload(self) -> None:
-        """Make changed unit files known."""
-
     def log(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a unit's log."""
 
@@ -127,10 +124,6 @@ class Systemd:
     def disable(self, service: str) -> None:
         """Keep a unit from starting with the host."""
         self._call(["disable", "--quiet", paths.unit(service)], check=False)
-
-    def reload(self) -> None:
-        """Make changed unit files known."""
-        self._call(["daemon-reload"])
 
     def log(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a unit's log."""

@@ -118,9 +118,6 @@ class FakeUnits:
         self._change(f"disable {service}")
         self._unit(service).enabled = False
 
-    def reload(self) -> None:
-        self._change("reload")
-
     def log(self, service: str, lines: int) -> list[str]:
         return [f"{service} says goodbye"][:lines]
 
