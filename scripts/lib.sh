@@ -41,8 +41,12 @@ control_packages() {
   python=$(find_python) && { "$python" -c 'import ensurepip' 2>/dev/null || echo python3-venv; }
 }
 
+# silicon_packages: what builds the played driver and the signed archives, for the lab and for the unit tests.
+silicon_packages() { printf '%s\n' gcc libc6-dev gpg gpg-agent; }
+
 lab_packages() {
   printf '%s\n' mmdebstrap iptables
+  silicon_packages
   # A Docker from elsewhere is left alone; Debian 13 has the command in a package of its own.
   command -v dockerd >/dev/null || echo docker.io
   if ! command -v docker >/dev/null && [ -n "$(apt-cache search --names-only '^docker-cli$')" ]; then echo docker-cli; fi

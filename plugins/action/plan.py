@@ -27,7 +27,7 @@ SPEC_KEYS = {"type", "elements", "choices", "options"}
 # Roles whose name is an everyday word: a site may have variables of its own that begin with it.
 COMMON_WORDS = {"agent", "plan", "verify"}
 # Results of roles that ran before in the same run.
-ROLES_OWN = {"plan_host", "preflight_host", "preflight_platform"}
+ROLES_OWN = {"plan_host", "preflight_host", "preflight_platform", "preflight_stack"}
 WANTED = ("fleet_", "llm_", "host_hardware", "llama_image_engine")
 
 

@@ -9,28 +9,29 @@ import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.llamarig_hardware import machine as hardware
 
 DOCUMENTATION = r"""
 module: host_probe
 short_description: Look at a host before anything is changed on it
 description:
   - Compares what the inventory declares with what the host is, and fails with every difference at once.
-  - Reads C(/etc/os-release), C(/proc/meminfo) and file system sizes; changes nothing.
+  - Reads what the machine says of itself, the cards on its PCI bus and dpkg's own records; changes nothing.
 options:
   supported:
-    description: Supported systems as C(id version), for example V(ubuntu 24.04).
+    description: Supported systems as C(id version), for example V(ubuntu 24.04); none accepts every system.
     type: list
     elements: str
-    required: true
+    default: []
   machines:
-    description: Supported machine architectures, as C(uname -m) names them.
+    description: Supported machine architectures, as C(uname -m) names them; none accepts every machine.
     type: list
     elements: str
-    required: true
+    default: []
   memory_mib:
-    description: Declared memory of the host, in MiB; the host must have at least this much.
+    description: Declared memory of the host, in MiB; the host must have at least this much. 0 declares nothing.
     type: int
-    required: true
+    default: 0
   space:
     description: Free space that must be there, as V(path) (or its nearest existing parent) and V(mib).
     type: list
@@ -55,7 +56,7 @@ RETURN = r"""
 system: {description: The system as C(id_version), with dots as underscores., returned: success, type: str}
 python: {description: The interpreter's major and minor version., returned: success, type: str}
 machine: {description: The machine architecture., returned: success, type: str}
-memory_mib: {description: Memory that the host has., returned: success, type: int}
+facts: {description: What C(llamarig.hardware.machine) reads., returned: success, type: dict}
 packages: {description: Every installed package; roles call apt only where one of theirs is missing., type: list}
 images: {description: The images asked for that are there., type: list}
 """
@@ -66,24 +67,11 @@ def _os_release() -> tuple[str, str]:
     return values.get("ID", "unknown"), values.get("VERSION_ID", "unknown")
 
 
-def _memory_mib() -> int:
-    with open("/proc/meminfo", encoding="ascii") as stream:
-        for line in stream:
-            if line.startswith("MemTotal:"):
-                return int(line.split()[1]) // 1024
-    return 0
-
-
 def _free_mib(path: str) -> int:
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     info = os.statvfs(path)
     return info.f_bavail * info.f_frsize // 2**20
-
-
-def _packages(module: AnsibleModule) -> list[str]:
-    _, out, _ = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"])
-    return [line.split()[1] for line in out.splitlines() if line.startswith("installed ")]
 
 
 def _images(module: AnsibleModule) -> list[str]:
@@ -94,13 +82,13 @@ def _images(module: AnsibleModule) -> list[str]:
     return [image for image in module.params["images"] if module.run_command([*look, image])[0] == 0]
 
 
-def _problems(params: dict[str, Any], system: str, machine: str, memory: int) -> list[str]:
+def _problems(params: dict[str, Any], system: str, machine: str, memory: int | None) -> list[str]:
     problems = []
-    if system not in params["supported"]:
+    if params["supported"] and system not in params["supported"]:
         problems.append(f"the system is {system}, supported are {', '.join(params['supported'])}: reinstall the host")
-    if machine not in params["machines"]:
+    if params["machines"] and machine not in params["machines"]:
         problems.append(f"the machine is {machine}, supported are {', '.join(params['machines'])}")
-    if memory < params["memory_mib"]:
+    if memory is not None and memory < params["memory_mib"]:
         problems.append(
             f"host_hardware.memory_mib declares {params['memory_mib']} MiB, the host has {memory}: correct host_vars"
         )
@@ -116,9 +104,9 @@ def _problems(params: dict[str, Any], system: str, machine: str, memory: int) ->
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "supported": {"type": "list", "elements": "str", "required": True},
-            "machines": {"type": "list", "elements": "str", "required": True},
-            "memory_mib": {"type": "int", "required": True},
+            "supported": {"type": "list", "elements": "str", "default": []},
+            "machines": {"type": "list", "elements": "str", "default": []},
+            "memory_mib": {"type": "int", "default": 0},
             "space": {
                 "type": "list",
                 "elements": "dict",
@@ -130,8 +118,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, version = _os_release()
-    machine, memory = platform.machine(), _memory_mib()
-    problems = _problems(module.params, f"{name} {version}", machine, memory)
+    machine, facts = platform.machine(), hardware.read()
+    problems = _problems(module.params, f"{name} {version}", machine, facts["memory_mib"])
     if problems:
         module.fail_json(msg="\n".join(["this host cannot be provisioned, nothing was changed:", *problems]))
     module.exit_json(
@@ -139,9 +127,9 @@ def main() -> None:
         system=f"{name}_{version.replace('.', '_')}",
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         machine=machine,
-        memory_mib=memory,
-        packages=_packages(module),
+        packages=sorted(facts["packages"]),
         images=_images(module),
+        facts=facts,
     )
 
 

@@ -41,6 +41,8 @@ RETURN = r"""
 data: {description: The data of the command's envelope., returned: success, type: dict}
 """
 COMMAND = "/opt/llamarig/current/bin/llamarig"
+# What the doctor exits with where the host is healthy and something needs a look.
+WARNINGS = 7
 
 
 def main() -> None:
@@ -68,7 +70,7 @@ def main() -> None:
     if error:
         lines = [error["message"], *error.get("log_lines", []), f"remedy: {error['remedy']}" if error["remedy"] else ""]
         module.fail_json(msg="\n".join(line for line in lines if line), data=data)
-    if code != 0 and params["unhealthy_fails"] and not module.check_mode:
+    if code not in {0, WARNINGS} and params["unhealthy_fails"] and not module.check_mode:
         checks = data.get("doctor", data).get("checks", [])
         failed = [f"{c['name']}: {c['message']} - {c['remedy']}" for c in checks if c["status"] == "fail"]
         module.fail_json(msg="\n".join(["the doctor is not content:", *failed]), data=data)

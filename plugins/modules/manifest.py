@@ -31,7 +31,9 @@ options:
     elements: dict
     default: []
   files:
-    description: Files with their full content.
+    description:
+      - Files with their full content.
+      - With V(validate), a command in which %s stands for the new file, the file is put in place only if it succeeds.
     type: list
     elements: dict
     default: []
@@ -92,6 +94,7 @@ _FILE = {
     **_ATTRIBUTES,
     "content": {"type": "str", "required": True},
     "mode": {"type": "str", "default": "0644"},
+    "validate": {"type": "str", "default": ""},
 }
 
 
@@ -161,11 +164,21 @@ class Manifest:
                     os.fsync(stream.fileno())
                 try:
                     self._apply(temporary, entry)
+                    self._validate(temporary, entry)
                     os.replace(temporary, path)
                 except BaseException:
                     os.unlink(temporary)
                     raise
         self._attributes(path, entry)
+
+    def _validate(self, temporary: str, entry: dict[str, Any]) -> None:
+        """Let the program that will read the file judge it first; it would stop at a bad one."""
+        if not entry["validate"]:
+            return
+        code, out, err = self.module.run_command(entry["validate"].replace("%s", temporary))
+        if code != 0:
+            said = (err.strip() or out.strip()).replace(temporary, entry["path"])
+            self.module.fail_json(msg=f"{entry['path']} would not be accepted and was left as it is: {said}")
 
     def _link(self, entry: dict[str, Any]) -> None:
         path, target = entry["path"], entry["target"]

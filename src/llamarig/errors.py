@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     NOT_ALLOWED = 4
     BUSY = 5
     UNHEALTHY = 6
+    WARNINGS = 7
     INTERRUPTED = 130
 
 

@@ -38,7 +38,7 @@ def test_site_lists_roles_only() -> None:
     for play in plays:
         assert play.keys() <= {"name", "hosts", "gather_facts", "any_errors_fatal", "become", "tags", "tasks"}
         for task in play["tasks"]:
-            assert task.keys() <= {"name", "ansible.builtin.import_role", "tags"}
+            assert task.keys() <= {"name", "ansible.builtin.import_role", "tags", "when"}
             role = task["ansible.builtin.import_role"]
             if "tasks_from" not in role:
                 assert role["rolespec_validate"] is False
@@ -74,7 +74,7 @@ def load_documentation(source: str) -> list[str]:
 
 
 def test_every_action_plugin_has_its_module_or_is_one_of_the_control_node() -> None:
-    assert {path.stem for path in (ROOT / "plugins/action").glob("*.py")} - set(MODULES) == {"plan"}
+    assert {path.stem for path in (ROOT / "plugins/action").glob("*.py")} - set(MODULES) == {"plan", "stack"}
 
 
 @pytest.mark.parametrize("path", INVENTORIES, ids=lambda path: path.name)

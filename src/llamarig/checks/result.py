@@ -23,3 +23,18 @@ class CheckResult:
     message: str
     remedy: str = ""
     seconds: float = 0.0
+
+
+def ok(name: str, message: str) -> CheckResult:
+    """Return the result of a check that is content."""
+    return CheckResult(name, Status.OK, message)
+
+
+def warn(name: str, message: str, remedy: str) -> CheckResult:
+    """Return the result of a check that found something to look after, and nothing that keeps the host from serving."""
+    return CheckResult(name, Status.WARN, message, remedy)
+
+
+def fail(name: str, message: str, remedy: str) -> CheckResult:
+    """Return the result of a check that found the host not as it must be."""
+    return CheckResult(name, Status.FAIL, message, remedy)

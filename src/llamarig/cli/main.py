@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from llamarig import __version__
-from llamarig.cli.output import envelope, fail, finish, table
+from llamarig.cli.output import fail, finish, table
 from llamarig.errors import ExitCode, LlamarigError, NotAllowedError
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print a versioned JSON envelope.")
@@ -187,6 +187,39 @@ def plan(service: str | None, *, inventory: Path | None, limit: str | None, as_j
 
 
 @cli.command()
+@click.argument("hosts", nargs=-1)
+@click.option(
+    "-i",
+    "--inventory",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="The inventory that names the hosts and gets their host_vars.",
+)
+@click.option("--check", "dry", is_flag=True, help="Say what would be written; write nothing.")
+@click.option("-K", "--ask-become-pass", "ask_sudo", is_flag=True, help="Ask for the password of sudo on the hosts.")
+@_JSON
+def detect(hosts: tuple[str, ...], *, inventory: Path, dry: bool, ask_sudo: bool, as_json: bool) -> None:
+    """Write the host_vars of HOSTS, by default of all hosts of an inventory, from what their boxes have.
+
+    For the control node. It reads memory, threads and cards, changes nothing on a host, and writes
+    host_vars/HOST/hardware.yml: what a person added there stays. Exits 1 where a host could not be read or written, or
+    its driver does not answer; the other hosts are written.
+
+    \b
+    Examples:
+      llamarig detect -i inventories/mysite
+      llamarig detect -i inventories/mysite gpu01.example.com --check
+    """  # noqa: D301
+    from llamarig.cli.detect import run  # noqa: PLC0415
+
+    try:
+        data, lines, code = run(inventory, hosts, dry=dry, ask_sudo=ask_sudo)
+    except LlamarigError as error:
+        fail("detect", error, as_json=as_json)
+    finish("detect", data, lines, as_json=as_json, code=code)
+
+
+@cli.command()
 @click.argument("service")
 @click.option("--check", "dry", is_flag=True, help="Say what would happen; change nothing.")
 @_JSON
@@ -309,19 +342,21 @@ def logs(service: str | None, *, lines: int, follow: bool, raw: bool, as_json: b
 def doctor(*, as_json: bool) -> None:
     """Check this host; one line a check, with the remedy where something is wrong.
 
-    Exits 0 when all is well, 6 when a check fails. Warnings do not change the exit code.
+    Exits 0 when all is well, 7 when the host serves and something needs a look, 6 when a check fails.
     """
     data = _examine(show=not as_json)
-    if as_json:
-        click.echo(envelope("doctor", data))
-    else:
-        click.echo("healthy" if data["healthy"] else "unhealthy")
-    sys.exit(int(ExitCode.OK if data["healthy"] else ExitCode.UNHEALTHY))
+    said, code = "healthy", ExitCode.OK
+    if not data["healthy"]:
+        said, code = "unhealthy", ExitCode.UNHEALTHY
+    elif data["warnings"]:
+        said, code = f"healthy, with {data['warnings']} warning{'s'[: data['warnings'] > 1]}", ExitCode.WARNINGS
+    finish("doctor", data, [said], as_json=as_json, code=code)
 
 
 def _examine(*, show: bool) -> dict[str, Any]:
     """Run the doctor; with ``show``, print each line as it comes."""
-    from llamarig.checks.doctor import Box, examine, verdict  # noqa: PLC0415
+    from llamarig.checks.box import Box  # noqa: PLC0415
+    from llamarig.checks.doctor import examine, verdict  # noqa: PLC0415
     from llamarig.daemon.state import StateStore  # noqa: PLC0415
     from llamarig.runtime.engine import LlamaServer  # noqa: PLC0415
     from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
@@ -339,6 +374,25 @@ def _examine(*, show: bool) -> dict[str, Any]:
             if result.remedy:
                 click.echo(f"      remedy: {result.remedy}")
     return verdict(box, results)
+
+
+@cli.command(hidden=True)
+@click.option("--check", "dry", is_flag=True, help="Say what would be changed; change nothing.")
+@_JSON
+def tune(*, dry: bool, as_json: bool) -> None:
+    """Give the GPUs their persistence, power limits and clock locks; the host's start and the playbooks call it.
+
+    Exits 0 when the cards are as declared, 2 when a card does not take a declared value (no card is touched then), and
+    1 when NVML refuses, or a declared card is not there; the other cards are as declared then.
+    """
+    from llamarig.cli.tune import run  # noqa: PLC0415
+
+    _needs_root("tune", as_json=as_json)
+    try:
+        data, lines = run(_root(), dry=dry)
+    except LlamarigError as error:
+        fail("tune", error, as_json=as_json)
+    finish("tune", data, lines, as_json=as_json)
 
 
 @cli.command()

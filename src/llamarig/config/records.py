@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -34,7 +34,16 @@ def _relative(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError as error:
+        msg = f"{value!r} is no network of addresses: {error}"
+        raise ValueError(msg) from None
+
+
 Slug = Annotated[str, AfterValidator(_slug)]
+Network = Annotated[str, AfterValidator(_network)]
 ModelPath = Annotated[str, AfterValidator(_relative)]
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -52,6 +61,7 @@ class Record(BaseModel):
 class Strategy(StrEnum):
     """How one server is laid over GPUs and CPU."""
 
+    A = "A"
     CPU = "cpu"
 
 
@@ -101,10 +111,18 @@ class Service(Record):
     strategy: Annotated[Strategy, Field(strict=False)] = Field(
         description="How the server is laid over the host's hardware."
     )
+    gpus: list[Slug] | None = Field(
+        default=None,
+        description="Cards that it may use, by their names in `host_hardware.gpus`; without it, all of the host's.",
+    )
     port: Port = Field(description="Port on the host. Each service of a host has its own; 8081 is not free.")
     bind: str = Field(
         default="127.0.0.1",
         description="IP address on which the port is published. Any but a loopback address needs an api_key.",
+    )
+    sources: list[Network] = Field(
+        default=[],
+        description="Networks that the firewall lets reach the port, as `192.0.2.0/24`; none named means everybody.",
     )
     api_key: Annotated[str, StringConstraints(min_length=16, pattern=r"^[\x21-\x7e]+$")] | None = Field(
         default=None, description="Key that clients must send, printable ASCII without spaces; keep it in a vault."
@@ -137,6 +155,41 @@ class Service(Record):
         return self
 
 
+class Gpu(Record):
+    """One card of a host; `llamarig detect` writes them."""
+
+    name: Slug = Field(description=f"What this inventory calls the card: {SLUG_RULE}.")
+    uuid: Annotated[str, StringConstraints(pattern=r"^GPU-[0-9a-f-]{36}$")] = Field(
+        description="Its UUID, as NVML says it. Everything addresses the card by it, so that its slot does not matter."
+    )
+    model: str = Field(description="Its model, as NVML says it.")
+    memory_mib: Mib = Field(description="Its memory in MiB, as NVML says it.")
+    compute_capability: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")] = Field(
+        description="Its compute capability, for example `8.9`; in quotes, or YAML makes a number of it."
+    )
+    pci_address: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")] | None = (
+        Field(
+            default=None,
+            description="Its place on the PCI bus. A card that is not there is refused before a driver exists.",
+        )
+    )
+    pcie_generation: Annotated[int, Field(ge=1, le=7)] | None = Field(
+        default=None, description="PCIe generation of its slot; the doctor warns of less."
+    )
+    pcie_width: Annotated[int, Field(ge=1, le=32)] | None = Field(
+        default=None, description="PCIe lanes of its slot; the doctor warns of fewer."
+    )
+    reserve_mib: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Memory that no service may take, in MiB, such as for a display."
+    )
+    power_limit_watts: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="Power limit in watts; refused outside what the card says it can take."
+    )
+    lock_clocks_mhz: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="Lowest and highest clock of the graphics cores, in MHz."
+    )
+
+
 class Hardware(Record):
     """The declared side of a host, so that planning needs no host."""
 
@@ -145,6 +198,17 @@ class Hardware(Record):
     reserve_mib: Mib = Field(
         default=1024, description="Memory that no service may take, in MiB, so that the host can be reached."
     )
+    gpus: list[Gpu] = Field(default=[], description="Its cards, in the order of the PCI bus.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Hardware:
+        for key in ("name", "uuid"):
+            values = [getattr(gpu, key) for gpu in self.gpus]
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                msg = f"two cards have the {key} {', '.join(twice)}"
+                raise ValueError(msg)
+        return self
 
 
 class Engine(Record):
@@ -154,6 +218,21 @@ class Engine(Record):
     repository: str = Field(default="llamarig/llama-cpp", description="The image's name before the colon.")
     inputs: dict[str, Any] = Field(
         description="Everything that goes into the image; the image's tag is made of its hash."
+    )
+
+
+class Allowed(Record):
+    """A port of the host that others may reach, beside SSH and the services of the plan."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        description="Port on the host; for a container, the one it is published on."
+    )
+    protocol: Literal["tcp", "udp"] = Field(default="tcp", description="What is spoken there.")
+    sources: list[Network] = Field(
+        default=[], description="Networks that may reach it, as `192.0.2.0/24`, IPv4 or IPv6; none means everybody."
+    )
+    comment: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 .,:;()/@_+-]{0,100}$")] = Field(
+        default="", description="What it is for; shown by `nft list table inet llamarig`."
     )
 
 
@@ -172,6 +251,12 @@ class HostIntent(Record):
         description="llama-server options for every service: over profile and strategy, under the service's own.",
     )
     engine: Engine = Field(description="The engine, and what goes into its image.")
+    firewall: Annotated[bool, Field(strict=False)] = Field(
+        default=True, description="Whether the host has llamarig's firewall; false takes it away."
+    )
+    allowed: list[Allowed] = Field(
+        default=[], description="Ports that may be reached beside SSH and services that are published beyond loopback."
+    )
     models_dir: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = Field(
         default="/srv/llamarig/models", description="Where model files live on every host."
     )

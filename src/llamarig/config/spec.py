@@ -52,6 +52,7 @@ class Spec:
     files: list[SpecFile]
     argv: list[str]
     memory_mib: int
+    gpus: list[str] = field(default_factory=list)
     load_timeout_seconds: int
     drain_seconds: int
     api_key_file: str | None

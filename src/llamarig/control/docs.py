@@ -29,6 +29,7 @@ _EXIT_CODES: Final = {
     ExitCode.NOT_ALLOWED: "The verb needs root.",
     ExitCode.BUSY: "Another command holds the host.",
     ExitCode.UNHEALTHY: "The doctor found a check that fails.",
+    ExitCode.WARNINGS: "The doctor found the host healthy, with warnings.",
     ExitCode.INTERRUPTED: "Not used yet; Ctrl-C during a switch goes back and ends with 1.",
 }
 
@@ -98,7 +99,7 @@ def command_line() -> str:
         ),
         _block("json", envelope("version", {"version": "0.1.0", "release": "0123456789ab", "python": "3.12.3"})),
         (
-            "A doctor that is not content prints `data`, not `error`, and exits 6."
+            "A doctor that is not content prints `data`, not `error`, and exits 6, or 7 where there are only warnings."
             " An error has `code`, `message` and `remedy`. A failed switch adds `serving`, the service that answers"
             " now, and `log_lines`; a wrong inventory adds `problems`."
         ),

@@ -26,6 +26,7 @@ _WHAT: Final = {
     paths.COMPOSE: "Compose projects.",
     paths.KEYS: "API keys of services; only root and the engine's account can read them.",
     paths.HOST_FILE: "What concerns the host as a whole: the default service.",
+    paths.HARDWARE_FILE: "The declared hardware: what the doctor compares with, and what `llamarig tune` sets.",
     f"{paths.SPECS}/<service>.json": "The spec of a service, complete. The agent reads nothing else of the service.",
     f"{paths.COMPOSE}/<service>": "The compose project of a service.",
     f"{paths.COMPOSE}/<service>/compose.yaml": "The compose file of a service.",
@@ -34,6 +35,15 @@ _WHAT: Final = {
     f"{paths.UNITS}/{paths.slice_unit('<service>')}": "The cgroup parent of the service's container.",
     f"{paths.LIBEXEC}/engine-stop": "How a unit ends an engine that does not end by itself.",
     "/etc/docker/daemon.json": "The whole configuration of the Docker daemon; nobody else writes it.",
+    "/etc/systemd/system/containerd.service.d/llamarig.conf": "Where containerd keeps images.",
+    "/etc/apt/sources.list.d/llamarig-<name>.sources": "An archive of packages beside the distribution's own.",
+    "/etc/apt/keyrings/llamarig-<name>-<fingerprint>.asc": "The key of that archive; in place only if it has the declared fingerprint.",
+    "/etc/apt/preferences.d/llamarig.pref": "The pins: which versions apt takes.",
+    "/etc/apt/apt.conf.d/52llamarig": "Packages that unattended-upgrades leaves alone.",
+    "/etc/needrestart/conf.d/llamarig.conf": "Units that needrestart leaves alone.",
+    "/etc/modprobe.d/llamarig-nouveau.conf": "Keeps nouveau away from the cards.",
+    "/etc/systemd/system/nvidia-persistenced.service.d/llamarig.conf": "Lets the driver keep its state without a display.",
+    "/etc/systemd/system/llamarig-gpu-tuning.service": "Sets power limits and clock locks at every boot.",
     "/etc/sysusers.d/llamarig.conf": "The account `llama-engine`, which engines run as.",
     "/etc/tmpfiles.d/llamarig.conf": "The directories below that must be there after every start.",
     paths.STATE: "What the host remembers.",
@@ -67,7 +77,7 @@ def templates(root: Path) -> str:
     """Return the table of templates, where each is printed to, and with which mode."""
     rows = {
         (f"`{item.template}`", f"`{item.path}`", item.owner, item.mode)
-        for item in [*_from_plan(), *_from_roles(root)]
+        for item in [*_from_plan(), *_from_roles(root), *_from_stack()]
         if item.template
     }
     used = {row[0].strip("`") for row in rows}
@@ -82,6 +92,7 @@ def _everything(root: Path) -> Iterator[Written]:
     yield from _from_tmpfiles(root)
     yield from _from_plan()
     yield from _from_roles(root)
+    yield from _from_stack()
     agent = _defaults(root, "agent")
     models = _defaults(root, "model_store")["model_store_dir"]
     release, fetch, user = "role `agent`", "role `model_store`", "root:root"
@@ -114,6 +125,7 @@ def _everything(root: Path) -> Iterator[Written]:
         (f"{paths.STATE}/history.jsonl", user, "0644", _AGENT, "Every switch and stop, how it ended and why."),
         (f"{paths.STATE}/last-good/<service>.json", user, "0644", _AGENT, "Spec and compose file it last served with."),
         (f"{paths.STATE}/lock", user, "0644", _AGENT, "Held while a switch runs."),
+        (f"{paths.STATE}/tuning.json", user, "0644", "`llamarig tune`", "What GPUs were set to since the host started."),
         (
             f"{paths.RUNNING}/<service>.json",
             user,
@@ -146,6 +158,14 @@ def _from_roles(root: Path) -> list[Written]:
             entries = _entries(yaml.safe_load(path.read_text(encoding="utf-8")))
             found += [_written(entry, "0644", f"role `{role}`", role) for entry in entries]
     return found
+
+
+def _from_stack() -> list[Written]:
+    """Return what the decisions on the GPU stack add for each archive, whose names are the site's."""
+    role = "apt_sources"
+    archive = {"path": "/etc/apt/sources.list.d/llamarig-<name>.sources", "template": "archive.sources.j2"}
+    key = {"path": "/etc/apt/keyrings/llamarig-<name>-<fingerprint>.asc"}
+    return [_written(entry, "0644", f"role `{role}`", role) for entry in (archive, key)]
 
 
 def _entries(node: Any) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,6 +80,18 @@ class StateStore:
         except (FileNotFoundError, ValueError):
             return {}
         return {name: data.encode() for name, data in content.items()}
+
+    def tuned(self) -> dict[str, Any]:
+        """Return what :meth:`keep_tuned` was given last, empty where there is nothing."""
+        try:
+            content: dict[str, Any] = json.loads((self.directory / "tuning.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return content
+
+    def keep_tuned(self, content: Mapping[str, Any]) -> None:
+        """Remember the settings that GPUs were given, which no card can be asked for."""
+        replace_file(self.directory / "tuning.json", json.dumps(content).encode())
 
     @contextmanager
     def lock(self) -> Iterator[None]:

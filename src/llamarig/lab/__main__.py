@@ -9,43 +9,65 @@ import time
 from pathlib import Path
 
 from llamarig.errors import LlamarigError
-from llamarig.lab.hosts import Lab
+from llamarig.lab.hosts import Lab, Say
 from llamarig.lab.models import make_models
+from llamarig.lab.silicon.cards import card_lines, read_silicon
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def main() -> None:
     """Bring lab hosts up or down."""
-    parser = argparse.ArgumentParser(prog="python -m llamarig.lab", description=__doc__)
-    parser.add_argument("verb", choices=["up", "down", "models", "addresses"])
-    parser.add_argument("hosts", nargs="*", help="names of hosts; default: lab01, or with 'down' all of them")
-    parser.add_argument("--directory", type=Path, default=ROOT / ".lab", help="where the lab keeps its things")
-    arguments = parser.parse_args()
+    arguments = _parse()
     start = time.monotonic()
 
     def say(text: str) -> None:
         print(f"lab {time.monotonic() - start:5.1f} s  {text}", flush=True)
 
-    lab = Lab(arguments.directory, say)
     try:
-        if arguments.verb == "up":
-            make_models(ROOT / ".lab" / "models", say)
-            lab.up(arguments.hosts or ["lab01"])
-        elif arguments.verb == "models":
-            make_models(ROOT / ".lab" / "models", say)
-        elif arguments.verb == "addresses":
-            for host, address in lab.addresses().items():
-                print(f"{host} {address}")
-        else:
-            lab.down(arguments.hosts or None)
-            say("down")
+        if arguments.verb == "cards":
+            for host, cards in read_silicon(arguments.file).items():
+                print("".join(f"{host} {line}\n" for line in card_lines(host, cards)), end="")
+            return
+        _work(arguments, say)
         for directory in (arguments.directory, ROOT / ".lab"):
             _give_to_user(directory)
     except LlamarigError as error:
         remedy = f"\n    remedy: {error.remedy}" if error.remedy else ""
         print(f"lab: {error.message}{remedy}", file=sys.stderr)
         sys.exit(1)
+
+
+def _parse() -> argparse.Namespace:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--directory", type=Path, default=ROOT / ".lab", help="where the lab keeps its things")
+    parser = argparse.ArgumentParser(prog="python -m llamarig.lab", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser("up", parents=[common], help="bring hosts up")
+    up.add_argument("hosts", nargs="*", help="names of hosts; default: lab01")
+    up.add_argument("--silicon", type=Path, metavar="FILE", help="YAML that says which host has which cards")
+    down = verbs.add_parser("down", parents=[common], help="remove hosts")
+    down.add_argument("hosts", nargs="*", help="names of hosts; default: all of them")
+    verbs.add_parser("models", parents=[common], help="make the tiny models")
+    verbs.add_parser("addresses", parents=[common], help="print the address of every running host")
+    cards = verbs.add_parser("cards", help="print the cards of every host, as --silicon would make them")
+    cards.add_argument("file", type=Path, metavar="FILE")
+    return parser.parse_args()
+
+
+def _work(arguments: argparse.Namespace, say: Say) -> None:
+    if arguments.verb == "up":
+        silicon = read_silicon(arguments.silicon) if arguments.silicon else {}
+        make_models(ROOT / ".lab" / "models", say)
+        Lab(arguments.directory, say, silicon, ROOT / ".lab" / "archive").up(arguments.hosts or ["lab01"])
+    elif arguments.verb == "models":
+        make_models(ROOT / ".lab" / "models", say)
+    elif arguments.verb == "addresses":
+        for host, address in Lab(arguments.directory, say).addresses().items():
+            print(f"{host} {address}")
+    else:
+        Lab(arguments.directory, say).down(arguments.hosts or None)
+        say("down")
 
 
 def _give_to_user(directory: Path) -> None:

@@ -7,17 +7,21 @@ Container names carry a hash of that directory, so that two checkouts on one mac
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from llamarig.lab import machine
 from llamarig.lab.machine import LabError, run
+from llamarig.lab.silicon import archive
+from llamarig.lab.silicon import host as silicon_host
 
 USER: Final = "rig"
 _PACKAGES: Final = (
@@ -29,10 +33,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """One lab: its directory and how it speaks."""
+    """One lab: its directory, how it speaks, which hosts have which cards, where archives of packages are kept."""
 
     directory: Path
     say: Say
+    silicon: Mapping[str, list[str]] = field(default_factory=dict)
+    archives: Path = Path()
 
     @property
     def mark(self) -> str:
@@ -60,12 +66,13 @@ class Lab:
         (self.directory / "mirror").write_text(machine.debian_mirror() + "\n", encoding="ascii")
         image = self._image()
         self._key()
-        if self.network not in run(["docker", "network", "ls", "--format", "{{.Name}}"]).split():
-            run(["docker", "network", "create", "--label", "llamarig.lab", self.network])
+        self._make_network()
         started = [host for host in hosts if self._start(host, image)]
         self._ssh_config()
         for host in started:
             self._wait(host)
+            if host in self.silicon:
+                silicon_host.settle(self.container(host))
             self.say(f"{host} is up at {self.addresses()[host]}")
         if not started:
             self.say(f"{', '.join(hosts)} already up")
@@ -84,7 +91,8 @@ class Lab:
             return
         if self.network in run(["docker", "network", "ls", "--format", "{{.Name}}"]).split():
             run(["docker", "network", "rm", self.network])
-        for image in set(run(["docker", "image", "ls", "--quiet", "--filter", "label=llamarig.lab-base"]).split()):
+        # Newest first: an image goes only after those that were made of it.
+        for image in run(["docker", "image", "ls", "--quiet", "--filter", "label=llamarig.lab-base"]).split():
             # Labs of other checkouts share the base system; docker keeps it while one of their hosts is there.
             run(["docker", "image", "rm", image], check=False)
         shutil.rmtree(self.directory)
@@ -99,6 +107,34 @@ class Lab:
             network = info["NetworkSettings"]["Networks"].get(self.network) or {}
             result[info["Config"]["Hostname"]] = network.get("IPAddress", "")
         return dict(sorted(result.items()))
+
+    def _make_network(self) -> None:
+        """Make the lab's network where it is not there, on a subnet that docker found free.
+
+        A host keeps its address over reboots only where it was given one, and docker gives them only on a subnet that
+        was asked for: so the network is made twice.
+        """
+        if self.network in run(["docker", "network", "ls", "--format", "{{.Name}}"]).split():
+            return
+        create = ["docker", "network", "create", "--label", "llamarig.lab"]
+        run([*create, self.network])
+        subnet = self._subnet()
+        run(["docker", "network", "rm", self.network])
+        run([*create, "--subnet", subnet, self.network])
+
+    def _subnet(self) -> str:
+        inspect = ["docker", "network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", self.network]
+        return run(inspect)
+
+    def _free_address(self) -> str:
+        """Return the first address that no host of this lab has, running or not; the network's own is the first."""
+        names = self._all()
+        taken = set()
+        for info in json.loads(run(["docker", "inspect", *names])) if names else []:
+            settings = info["NetworkSettings"]["Networks"].get(self.network) or {}
+            taken.add((settings.get("IPAMConfig") or {}).get("IPv4Address"))
+        addresses = map(str, islice(ipaddress.ip_network(self._subnet()).hosts(), 1, None))
+        return next(address for address in addresses if address not in taken)
 
     def _all(self, *, running: bool = False) -> list[str]:
         everything = [] if running else ["--all"]
@@ -151,8 +187,16 @@ class Lab:
             self.say(f"starting {host} again")
             run(["docker", "start", name])
             return True
-        self.say(f"starting {host}")
-        self._create(host, name, image)
+        cards = self.silicon.get(host)
+        if cards:
+            archives = archive.build(self.archives, image, self.say)
+            archive.write_fingerprints(archives, self.directory / "keys")
+            self.say(f"starting {host} with {', '.join(cards)}")
+            self._create(host, name, silicon_host.image(image), silicon_host.create_options())
+            silicon_host.equip(name, host, cards, archives)
+        else:
+            self.say(f"starting {host}")
+            self._create(host, name, image, [])
         keys = self.directory / "hosts" / host
         keys.mkdir(parents=True, exist_ok=True)
         host_key = keys / "ssh_host_ed25519_key"
@@ -164,9 +208,9 @@ class Lab:
         run(["docker", "start", name])
         return True
 
-    def _create(self, host: str, name: str, image: str) -> None:
+    def _create(self, host: str, name: str, image: str, options: list[str]) -> None:
         command = ["docker", "create", "--name", name, "--hostname", host, "--network", self.network]
-        command += ["--network-alias", host]
+        command += ["--network-alias", host, "--ip", self._free_address(), *options]
         command += ["--label", f"llamarig.lab={self.mark}", "--restart", "always", "--stop-signal", "SIGRTMIN+3"]
         for capability in machine.capabilities():
             command += ["--cap-add", capability]

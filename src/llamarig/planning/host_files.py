@@ -11,6 +11,7 @@ from llamarig.config import paths
 from llamarig.config.spec import Spec
 
 MARK: Final = "# Written by llamarig"
+_GPU_UNITS: Final = "nvidia-persistenced.service nvidia-cdi-refresh.service"
 _TMPFS = "/tmp:rw,noexec,nosuid,nodev,size=64m"  # noqa: S108  inside the container
 
 
@@ -24,6 +25,10 @@ def compose_project(spec: Spec) -> dict[str, Any]:
     if spec.api_key_file:
         mounts.append(_mount(spec.api_key_file, paths.CONTAINER_KEY))
     address = f"[{spec.bind}]" if ":" in spec.bind else spec.bind
+    environment = {"HOME": "/tmp", "LLAMA_CACHE": "/tmp"}  # noqa: S108
+    if spec.gpus:
+        # CUDA counts the cards that it sees as the bus does, not the fastest first.
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     return {
         "name": paths.container(spec.service),
         "services": {
@@ -46,12 +51,25 @@ def compose_project(spec: Spec) -> dict[str, Any]:
                 "volumes": mounts,
                 "tmpfs": [_TMPFS],
                 # No config.ini of anybody's home is read, and nothing is cached across starts.
-                "environment": {"HOME": "/tmp", "LLAMA_CACHE": "/tmp"},  # noqa: S108
+                "environment": environment,
                 "labels": {"llamarig.service": spec.service, "llamarig.spec": spec.spec_sha256},
                 # The foreground compose writes the log to the journal; a second copy would fill the disk.
                 "logging": {"driver": "none"},
+                **({"deploy": _reservation(spec.gpus)} if spec.gpus else {}),
             }
         },
+    }
+
+
+def _reservation(gpus: list[str]) -> dict[str, Any]:
+    """Give a container its cards by their CDI names; compose before 2.30 knows no shorter form.
+
+    CDI writes the device nodes into the container's own specification, so a daemon-reload does not take them away
+    (https://docs.docker.com/reference/compose-file/deploy/#devices).
+    """
+    names = [f"nvidia.com/gpu={uuid}" for uuid in gpus]
+    return {
+        "resources": {"reservations": {"devices": [{"driver": "cdi", "capabilities": ["gpu"], "device_ids": names}]}}
     }
 
 
@@ -99,6 +117,8 @@ def manifest(specs: list[Spec], api_keys: Mapping[str, str], default_service: st
             "engine_stop": f"{paths.LIBEXEC}/engine-stop",
             "engine_clear": f"{paths.LIBEXEC}/engine-clear",
             "port": spec.port,
+            # The cards must be there before a container asks for them.
+            "after": _GPU_UNITS if spec.gpus else "",
             "drain_seconds": spec.drain_seconds,
             "stop_seconds": spec.drain_seconds + 15,
         }

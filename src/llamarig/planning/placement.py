@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from llamarig.config.records import Hardware, ServerValue, Strategy
+from llamarig.config.records import Gpu, Hardware, ServerValue, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,31 @@ class Placement:
     reason: str
 
 
-def _cpu(hardware: Hardware) -> Placement:
+class PlacementError(Exception):
+    """A strategy cannot be laid over these cards; ``remedy`` says what could be done."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+def _one_gpu(hardware: Hardware, gpus: list[Gpu]) -> Placement:
+    if len(gpus) != 1:
+        declared = ", ".join(gpu.name for gpu in hardware.gpus) or "none"
+        msg = f"lays a model on one card, and the service may use {len(gpus)}"
+        raise PlacementError(msg, f"gpus: [<name>], one of: {declared}")
+    return Placement(
+        settings={"threads": hardware.cpu_threads},
+        # The container sees this one card only, so that no device has to be chosen.
+        argv=["--split-mode", "none", "--gpu-layers", "all", "--fit", "off"],
+        reason=f"everything on {gpus[0].name}",
+    )
+
+
+def _cpu(hardware: Hardware, gpus: list[Gpu]) -> Placement:
+    if gpus:
+        msg = "uses no card, and gpus names some"
+        raise PlacementError(msg, "remove gpus, or choose another strategy")
     threads = hardware.cpu_threads
     return Placement(
         settings={"threads": threads, "threads_batch": threads},
@@ -28,9 +52,34 @@ def _cpu(hardware: Hardware) -> Placement:
     )
 
 
-PLACEMENTS: Final[Mapping[Strategy, Callable[[Hardware], Placement]]] = {Strategy.CPU: _cpu}
+PLACEMENTS: Final[Mapping[Strategy, Callable[[Hardware, list[Gpu]], Placement]]] = {
+    Strategy.A: _one_gpu,
+    Strategy.CPU: _cpu,
+}
 
 
-def place(strategy: Strategy, hardware: Hardware) -> Placement:
-    """Lay one server over the host's hardware."""
-    return PLACEMENTS[strategy](hardware)
+def place(strategy: Strategy, hardware: Hardware, gpus: list[Gpu]) -> Placement:
+    """Lay one server over the cards that it may use.
+
+    Raises:
+        PlacementError: the strategy cannot use these cards.
+
+    """
+    return PLACEMENTS[strategy](hardware, gpus)
+
+
+def cards_for(strategy: Strategy, hardware: Hardware, names: list[str] | None) -> list[Gpu]:
+    """Return the cards that a service may use: those it names, else all of the host's; for the CPU none.
+
+    Raises:
+        PlacementError: the host has no card of a name.
+
+    """
+    if names is None:
+        return [] if strategy is Strategy.CPU else hardware.gpus
+    known = {gpu.name: gpu for gpu in hardware.gpus}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        msg = f"the host has no card {', '.join(unknown)}"
+        raise PlacementError(msg, f"declared in host_hardware.gpus: {', '.join(known) or 'none'}")
+    return [known[name] for name in names]

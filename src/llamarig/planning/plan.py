@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from llamarig.config import paths
 from llamarig.config.engine_options import Option, recorded_options
-from llamarig.config.records import Engine, HostIntent, ModelFile, Profile, ServerValue, Service
+from llamarig.config.records import Engine, HostIntent, ModelFile, Profile, ServerValue, Service, Strategy
 from llamarig.config.spec import Spec, SpecFile
 from llamarig.errors import Problem
 from llamarig.planning import flags, layers, placement
@@ -30,6 +30,7 @@ class Plan:
     default_service: str | None
     image: str
     sources: list[dict[str, Any]]
+    hardware: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,11 +70,18 @@ def resolve(intent: HostIntent, profiles: Mapping[str, Profile]) -> tuple[Plan, 
             *_exposure(intent.host, service),
             *_memory(intent, service, profile),
         ]
-        settings, bad = _settings(intent, service, profile, options)
+        try:
+            gpus = placement.cards_for(service.strategy, intent.hardware, service.gpus)
+            placed = placement.place(service.strategy, intent.hardware, gpus)
+        except placement.PlacementError as error:
+            key = f"strategy {service.strategy.value}"
+            problems += [*found, Problem(intent.host, key, str(error), error.remedy, service.name)]
+            continue
+        settings, bad = _settings(intent, service, profile, placed, options)
         found += bad
         problems += found
         if not found:
-            specs.append(_spec(intent, service, profile, settings, image, options))
+            specs.append(_spec(intent, service, profile, settings, placed, [gpu.uuid for gpu in gpus], image, options))
             for item in profile.files:
                 source = item.model_dump(mode="json")
                 if sources.setdefault(item.name, source)["sha256"] != item.sha256:
@@ -88,7 +96,8 @@ def resolve(intent: HostIntent, profiles: Mapping[str, Profile]) -> tuple[Plan, 
                     )
     warnings = [] if intent.services else [f"{intent.host} runs no service: llm_services is empty"]
     default = intent.default_service or (intent.services[0].name if intent.services else None)
-    return Plan(intent.host, specs, default, image, list(sources.values()), warnings), problems
+    hardware = intent.hardware.model_dump(mode="json")
+    return Plan(intent.host, specs, default, image, list(sources.values()), hardware, warnings), problems
 
 
 def _names(intent: HostIntent) -> list[Problem]:
@@ -187,7 +196,7 @@ def _memory(intent: HostIntent, service: Service, profile: Profile) -> list[Prob
             )
         )
     weights = sum(item.bytes or 0 for item in profile.files) / 2**20
-    if weights > limit:
+    if service.strategy is Strategy.CPU and weights > limit:
         problems.append(
             Problem(
                 intent.host,
@@ -201,14 +210,18 @@ def _memory(intent: HostIntent, service: Service, profile: Profile) -> list[Prob
 
 
 def _settings(
-    intent: HostIntent, service: Service, profile: Profile, options: Mapping[str, Option]
+    intent: HostIntent,
+    service: Service,
+    profile: Profile,
+    placed: placement.Placement,
+    options: Mapping[str, Option],
 ) -> tuple[dict[str, layers.Setting], list[Problem]]:
     problems: list[Problem] = []
     stack: list[tuple[str, dict[str, ServerValue]]] = []
     for layer, origin, values in (
         ("built-in", "", dict(layers.BUILT_IN)),
         ("profile", f"profile {service.profile}, server", dict(profile.server)),
-        ("strategy", "", dict(placement.place(service.strategy, intent.hardware).settings)),
+        ("strategy", "", dict(placed.settings)),
         ("fleet", "llm_server_defaults", dict(intent.server_defaults)),
         ("service", "server", dict(service.server)),
     ):
@@ -258,10 +271,11 @@ def _spec(
     service: Service,
     profile: Profile,
     settings: dict[str, layers.Setting],
+    placed: placement.Placement,
+    gpus: list[str],
     image: str,
     options: Mapping[str, Option],
 ) -> Spec:
-    placed = placement.place(service.strategy, intent.hardware)
     if "alias" not in settings:
         settings = {**settings, "alias": layers.Setting(service.name, "built-in")}
     argv = [
@@ -291,6 +305,7 @@ def _spec(
         files=[_spec_file(intent.models_dir, item) for item in profile.files],
         argv=argv,
         memory_mib=service.memory_mib or intent.hardware.memory_mib - intent.hardware.reserve_mib,
+        gpus=gpus,
         load_timeout_seconds=service.load_timeout_seconds,
         drain_seconds=service.drain_seconds,
         api_key_file=f"{paths.KEYS}/{service.name}.key" if service.api_key else None,

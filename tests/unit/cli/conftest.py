@@ -43,6 +43,8 @@ class Shell:
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """A root shell on a host that runs alpha and beta, nothing active."""
     host = Host(tmp_path, make_spec("alpha"), make_spec("beta", port=8090), default="alpha")
+    (tmp_path / "run/systemd/timesync").mkdir(parents=True)
+    (tmp_path / "run/systemd/timesync/synchronized").touch()
     monkeypatch.setenv("LLAMARIG_ROOT", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("llamarig.runtime.systemd.Systemd", lambda: host.units)

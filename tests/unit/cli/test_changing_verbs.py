@@ -100,6 +100,13 @@ def test_switch_check_says_what_would_happen_and_does_nothing(shell: Shell) -> N
     assert shell.host.units.changes == []
 
 
+def test_reconcile_of_a_host_with_warnings_is_done(shell: Shell) -> None:
+    below(shell.host.root, "/run/systemd/timesync/synchronized").unlink()
+    assert shell("reconcile", "--json").exit_code == ExitCode.OK
+    doctor = shell.json("reconcile")["data"]["doctor"]
+    assert (doctor["healthy"], doctor["warnings"]) == (True, 1)
+
+
 def test_reconcile_check_says_what_would_happen_and_does_nothing(shell: Shell) -> None:
     data = shell.json("reconcile", "--check")["data"]
     assert (data["changed"], data["message"]) == (True, "would start alpha")

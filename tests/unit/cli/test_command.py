@@ -34,7 +34,7 @@ def test_the_help_names_every_verb_that_people_type(shell: Shell) -> None:
     text = shell("--help").stdout
     listed = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.startswith("  ")]
     assert {"list", "status", "plan", "switch", "stop", "logs", "doctor", "history", "version"} <= set(listed)
-    assert "reconcile" not in listed
+    assert {"reconcile", "tune"}.isdisjoint(listed)
 
 
 @pytest.mark.parametrize("words", [("swich",), ("switch",), ("plan", "a", "b"), ("logs", "-n", "x"), ("list", "--x")])
@@ -48,7 +48,7 @@ def test_starting_the_command_loads_nothing_that_a_verb_may_not_need() -> None:
     done = subprocess.run([sys.executable, "-c", _IMPORTED], capture_output=True, text=True, check=True)
     modules: list[str] = json.loads(done.stdout)
     assert "llamarig.cli.main" in modules
-    slow = {"pydantic", "rich", "subprocess", "asyncio", "http", "yaml", "ansible"}
+    slow = {"pydantic", "rich", "subprocess", "asyncio", "http", "yaml", "ansible", "pynvml"}
     assert slow.isdisjoint(name.split(".")[0] for name in modules)
     rooms = {name.split(".")[1] for name in modules if name.startswith("llamarig.")}
     assert rooms <= {"cli", "errors"}
@@ -85,6 +85,7 @@ def test_exit_codes_are_as_documented() -> None:
         "NOT_ALLOWED": 4,
         "BUSY": 5,
         "UNHEALTHY": 6,
+        "WARNINGS": 7,
         "INTERRUPTED": 130,
     }
 

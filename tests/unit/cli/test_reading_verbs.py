@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -124,6 +125,23 @@ def test_doctor_of_a_host_that_fails_says_the_remedy_and_exits_unhealthy(shell: 
     assert shell("doctor", "--json").exit_code == ExitCode.UNHEALTHY
     failed = [item for item in shell.json("doctor")["data"]["checks"] if item["status"] == "fail"]
     assert [item["name"] for item in failed] == ["answer"]
+
+
+@pytest.mark.parametrize(("restarted", "said"), [(False, "1 warning"), (True, "2 warnings")])
+def test_doctor_of_a_host_with_warnings_says_how_many_and_exits_with_a_code_of_its_own(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, restarted: bool, said: str
+) -> None:
+    shell("switch", "alpha")
+    below(shell.host.root, "/run/systemd/timesync/synchronized").unlink()
+    state = shell.host.units.state
+    monkeypatch.setattr(shell.host.units, "state", lambda name: replace(state(name), restarts=int(restarted)))
+    result = shell("doctor")
+    assert result.exit_code == ExitCode.WARNINGS
+    assert "warn  clock: " in result.stdout
+    assert result.stdout.endswith(f"\nhealthy, with {said}\n")
+    assert shell("doctor", "--json").exit_code == ExitCode.WARNINGS
+    data = shell.json("doctor")["data"]
+    assert (data["healthy"], data["warnings"]) == (True, 1 + restarted)
 
 
 def test_doctor_of_a_host_with_a_damaged_spec_ends_with_a_verdict(shell: Shell) -> None:

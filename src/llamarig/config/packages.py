@@ -1,0 +1,12 @@
+"""Names of the packages that must move together: the driver's, and those that decide which kernel runs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Packages of a driver, whoever packed them; the container toolkit's are not. Regular expressions for whole names.
+DRIVER_PACKAGES: Final = (
+    r"(lib)?nvidia-(?!container).*|linux-(modules|objects|signatures)-nvidia-.*|xserver-xorg-video-nvidia-.*"
+)
+# The metapackage of a kernel flavour; the group is the flavour.
+KERNEL_FLAVOUR: Final = r"linux-image-((?:generic|lowlatency|virtual|nvidia|oem)[a-z0-9.-]*)"

@@ -1,0 +1,1 @@
+"""What a machine has: read from the machine itself, and from NVML."""

@@ -1,0 +1,24 @@
+"""Which service a process belongs to, by the slice that its container is in. Needs no Docker socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PREFIX = "llama-"
+_SUFFIX = ".slice"
+
+
+def service_of(pid: int, root: Path = Path("/")) -> str | None:
+    """Return the service whose slice a process is in, None for any other process and for one that is gone.
+
+    Slices of systemd are nested at each dash: the one that counts is the innermost.
+    """
+    try:
+        text = (root / f"proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        slices = [part for part in line.split(":", 2)[-1].split("/") if part.endswith(_SUFFIX)]
+        if slices and slices[-1].startswith(_PREFIX):
+            return slices[-1].removeprefix(_PREFIX).removesuffix(_SUFFIX)
+    return None
