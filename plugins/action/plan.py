@@ -28,7 +28,7 @@ SPEC_KEYS = {"type", "elements", "choices", "options"}
 COMMON_WORDS = {"agent", "plan", "verify"}
 # Results of roles that ran before in the same run.
 ROLES_OWN = {"plan_host", "preflight_host", "preflight_platform", "preflight_stack"}
-WANTED = ("fleet_", "llm_", "host_hardware", "llama_image_engine")
+WANTED = ("fleet_", "llm_", "host_hardware", "llama_image_engine", "firewall_allow", "firewall_enabled")
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed

@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.llamarig_hardware import firewall
 from ansible.module_utils.llamarig_hardware import machine as hardware
 
 DOCUMENTATION = r"""
@@ -42,6 +44,11 @@ options:
     type: list
     elements: str
     default: []
+  firewall:
+    description:
+      - The firewall that the host is to have, as V(enabled), V(openings), V(bridges), V(close_undeclared), V(ssh_port).
+    type: dict
+    default: {}
 attributes:
   check_mode: {support: full}
 """
@@ -59,6 +66,7 @@ machine: {description: The machine architecture., returned: success, type: str}
 facts: {description: What C(llamarig.hardware.machine) reads., returned: success, type: dict}
 packages: {description: Every installed package; roles call apt only where one of theirs is missing., type: list}
 images: {description: The images asked for that are there., type: list}
+firewall: {description: Ports of SSH, and whether planned rules are yet to be loaded., returned: success, type: dict}
 """
 
 
@@ -114,14 +122,18 @@ def main() -> None:
                 "options": {"path": {"type": "path", "required": True}, "mib": {"type": "int", "required": True}},
             },
             "images": {"type": "list", "elements": "str", "default": []},
+            "firewall": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     name, version = _os_release()
     machine, facts = platform.machine(), hardware.read()
-    problems = _problems(module.params, f"{name} {version}", machine, facts["memory_mib"])
+    shut = firewall.survey(Path("/"), os.getpid(), module.params["firewall"])
+    problems = [*_problems(module.params, f"{name} {version}", machine, facts["memory_mib"]), *shut["problems"]]
     if problems:
         module.fail_json(msg="\n".join(["this host cannot be provisioned, nothing was changed:", *problems]))
+    for warning in shut["warnings"]:
+        module.warn(warning)
     module.exit_json(
         changed=False,
         system=f"{name}_{version.replace('.', '_')}",
@@ -130,6 +142,7 @@ def main() -> None:
         packages=sorted(facts["packages"]),
         images=_images(module),
         facts=facts,
+        firewall={"ssh_ports": shut["ssh_ports"], "pending": shut["pending"]},
     )
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from llamarig.cli.output import table
 from llamarig.errors import ExitCode, LlamarigError
-
-if TYPE_CHECKING:
-    from llamarig.control.host_vars import Outcome
 
 _COLOURS = {"+": "green", "-": "red"}
 
@@ -32,27 +29,26 @@ def run(
     except ImportError as error:
         raise LlamarigError("hosts are detected from the control node", "run it there") from error
     looks = look_at_hosts(inventory, ",".join(hosts) or None, ask_sudo=ask_sudo)
-    outcomes = [record(inventory, host, look, dry=dry) for host, look in looks.items()]
-    failed = [outcome.host for outcome in outcomes if outcome.problems]
-    data = {"check": dry, "failed": failed, "hosts": {outcome.host: outcome.to_dict() for outcome in outcomes}}
-    lines = [line for outcome in outcomes for line in _lines(outcome, dry=dry)]
+    told = {host: record(inventory, host, look, dry=dry).to_dict() for host, look in looks.items()}
+    failed = [host for host, said in told.items() if said["problems"]]
+    lines = [line for host, said in told.items() for line in _lines(host, said, dry=dry)]
     if failed:
-        lines.append(f"{len(failed)} of {len(outcomes)} hosts with problems: {', '.join(failed)}")
-    return data, lines, ExitCode.FAILED if failed else ExitCode.OK
+        lines.append(f"{len(failed)} of {len(told)} hosts with problems: {', '.join(failed)}")
+    return {"check": dry, "failed": failed, "hosts": told}, lines, ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _lines(outcome: Outcome, *, dry: bool) -> list[str]:
+def _lines(host: str, said: dict[str, Any], *, dry: bool) -> list[str]:
     lines: list[str] = []
-    if outcome.detected is not None:
-        lines += [*_cards(outcome.detected.hardware), *outcome.detected.notes]
+    if said["hardware"] is not None:
+        lines += [*_cards(said["hardware"]), *said["notes"]]
         verb = "would write" if dry else "wrote"
-        lines += [f"{verb} {path}" for path in outcome.files] or (
-            [] if outcome.problems else ["host_vars say so already"]
+        lines += [f"{verb} {path}" for path in said["files"]] or (
+            [] if said["problems"] else ["host_vars say so already"]
         )
-        lines += [f"  {click.style(line, fg=_COLOURS.get(line[:1]))}" for line in outcome.text]
-    for problem in outcome.problems:
-        lines += [click.style(problem.message, fg="red"), f"    remedy: {problem.remedy}"]
-    return [f"{outcome.host}:", *(f"  {line}" for line in lines), ""]
+        lines += [f"  {click.style(line, fg=_COLOURS.get(line[:1]))}" for line in said["text"]]
+    for problem in said["problems"]:
+        lines += [click.style(problem["message"], fg="red"), f"    remedy: {problem['remedy']}"]
+    return [f"{host}:", *(f"  {line}" for line in lines), ""]
 
 
 def _cards(hardware: dict[str, Any]) -> list[str]:

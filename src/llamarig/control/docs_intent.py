@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from llamarig.config.records import Engine, Hardware, HostIntent, ModelFile, Profile, Record, Service
+from llamarig.config.records import Allowed, Engine, Gpu, Hardware, HostIntent, ModelFile, Profile, Record, Service
 from llamarig.control.docs_table import DocsError, markdown_table
 from llamarig.planning.flags import OWNED
 from llamarig.planning.intent import plan_host
@@ -23,12 +23,22 @@ VARIABLES: Final = (
     ("llm_server_defaults", "server_defaults", "`group_vars/all/fleet.yml`"),
     ("llama_image_engine", "engine", "`group_vars/all/versions.yml`"),
     ("fleet_models_dir", "models_dir", "`group_vars/all/fleet.yml`"),
+    ("firewall_enabled", "firewall", "`host_vars`"),
+    ("firewall_allow", "allowed", "`host_vars`"),
 )
 _EXAMPLES: Final = {
     Hardware: """\
 host_hardware:
   memory_mib: 65536
   cpu_threads: 16
+  gpus:
+    - name: rtx-4090
+      uuid: GPU-8d1c5b4e-0000-4000-8000-000000000001
+      model: NVIDIA GeForce RTX 4090
+      memory_mib: 24564
+      compute_capability: "8.9"
+      pci_address: "0000:01:00.0"
+      power_limit_watts: 350
 """,
     Service: """\
 llm_services:
@@ -57,6 +67,11 @@ llm_profiles_small:
         sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     server: {ctx_size: 8192}
 """,
+    Allowed: """\
+firewall_allow:
+  - {port: 9100, sources: [192.0.2.0/24], comment: node exporter}
+  - {port: 51820, protocol: udp, comment: WireGuard}
+""",
     Engine: """\
 llama_image_engine:
   recipe: debian-package
@@ -68,9 +83,11 @@ llama_image_engine:
 }
 _SECTIONS: Final[tuple[tuple[type[Record], str], ...]] = (
     (Hardware, "`host_hardware`"),
+    (Gpu, "an item of `host_hardware.gpus`"),
     (Service, "an item of `llm_services`"),
     (Profile, "an entry of `llm_profiles_<family>`"),
     (ModelFile, "an item of a profile's files"),
+    (Allowed, "an item of `firewall_allow`"),
     (Engine, "`llama_image_engine`"),
 )
 

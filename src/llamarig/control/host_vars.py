@@ -81,7 +81,7 @@ def declaration(inventory: Path, host: str) -> Declaration:
             return _of_others(
                 single,
                 f"{single} holds the host's variables, and Ansible would not read it beside a folder of the host",
-                f"put this in the place of its {KEY}; or make a folder of the file, as inventories/README.md says",
+                f"put this in the place of its {KEY}; or make it {folder}/main.yml without {KEY}, then detect again",
             )
     others = [path for path in sorted(folder.rglob("*")) if path != ours and _is_read(path)]
     for path in others:
@@ -129,7 +129,8 @@ def _unread(host: str, said: Mapping[str, Any]) -> LlamarigError | None:
     words = words.removeprefix("Task failed: ")
     if said.get("unreachable"):
         return LlamarigError(f"{host} cannot be reached: {words}", _REACH)
-    return LlamarigError(f"{host} cannot be read: {words}", _READ) if said.get("failed") else None
+    # A command with an exit code did run; what the code means is said elsewhere.
+    return LlamarigError(f"{host} cannot be read: {words}", _READ) if said.get("failed") and "rc" not in said else None
 
 
 def _difference(now: Declaration, text: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from llamarig.config.records import Engine, Hardware, HostIntent, Profile, Service
+from llamarig.config.records import Allowed, Engine, Hardware, HostIntent, Profile, Service
 from llamarig.errors import ConfigError, Problem
 from llamarig.planning import host_files
 from llamarig.planning.plan import Plan, resolve
@@ -22,6 +22,8 @@ _VARIABLES: Final = {
     "models_dir": "fleet_models_dir",
     "server_defaults": "llm_server_defaults",
     "default_service": "llm_default_service",
+    "firewall": "firewall_enabled",
+    "allowed": "firewall_allow",
 }
 _KNOWN: Final = (SENTINEL, "fleet_models_dir", "llm_services", "llm_default_service", "llm_server_defaults")
 R = TypeVar("R", bound=BaseModel)
@@ -61,10 +63,7 @@ def read_plan(host: str, variables: Mapping[str, Any]) -> tuple[Plan, dict[str, 
     hardware = _record(host, "host_hardware", Hardware, variables.get("host_hardware"), problems)
     engine = _record(host, "llama_image_engine", Engine, variables.get("llama_image_engine"), problems)
     services = []
-    declared = variables.get("llm_services", [])
-    if not isinstance(declared, list):
-        problems.append(Problem(host, "llm_services", "must be a list of services", "begin each with '- name:'"))
-        declared = []
+    declared = _listed(host, "llm_services", variables.get("llm_services", []), "services", problems)
     names = {item.get("name") for item in declared if isinstance(item, dict) and isinstance(item.get("name"), str)}
     for number, item in enumerate(declared):
         name = item.get("name") if isinstance(item, dict) else None
@@ -74,6 +73,8 @@ def read_plan(host: str, variables: Mapping[str, Any]) -> tuple[Plan, dict[str, 
     default = variables.get("llm_default_service")
     if isinstance(default, str) and default in names and default not in {service.name for service in services}:
         default = None  # it is declared; what is wrong with it was said
+    ports = _listed(host, "firewall_allow", variables.get("firewall_allow", []), "ports", problems)
+    found = [_record(host, f"firewall_allow[{n}]", Allowed, item, problems) for n, item in enumerate(ports)]
     content = {
         "host": host,
         # Broken records were reported; stand-ins let everything else be checked in the same run.
@@ -82,17 +83,27 @@ def read_plan(host: str, variables: Mapping[str, Any]) -> tuple[Plan, dict[str, 
         "services": services,
         "default_service": default,
         "server_defaults": variables.get("llm_server_defaults") or {},
+        "allowed": [allowed for allowed in found if allowed is not None],
     }
+    if variables.get("firewall_enabled") is not None:
+        content["firewall"] = variables["firewall_enabled"]
     if variables.get("fleet_models_dir") is not None:
         content["models_dir"] = variables["fleet_models_dir"]
     intent = _record(host, "", HostIntent, content, problems)
     if intent is None:
         raise ConfigError(problems)
-    plan, found = resolve(intent, profiles)
-    problems += found
+    plan, unresolved = resolve(intent, profiles)
+    problems += unresolved
     if problems:
         raise ConfigError(problems)
     return plan, {service.name: service.api_key for service in intent.services if service.api_key}
+
+
+def _listed(host: str, key: str, value: object, what: str, problems: list[Problem]) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    problems.append(Problem(host, key, f"must be a list of {what}", "begin each with '- '"))
+    return []
 
 
 def require_service(host: str, specs: list[dict[str, Any]], name: str | None) -> None:

@@ -15,7 +15,7 @@ from llamarig.config.engine_options import Option, recorded_options
 from llamarig.config.records import Engine, HostIntent, ModelFile, Profile, ServerValue, Service, Strategy
 from llamarig.config.spec import Spec, SpecFile
 from llamarig.errors import Problem
-from llamarig.planning import flags, layers, placement
+from llamarig.planning import firewall, flags, layers, placement
 
 MANAGEMENT_PORT: Final = 8081
 CONTAINER_PORT: Final = 8080
@@ -31,6 +31,7 @@ class Plan:
     image: str
     sources: list[dict[str, Any]]
     hardware: dict[str, Any]
+    openings: list[dict[str, Any]]
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def image_reference(engine: Engine) -> str:
 def resolve(intent: HostIntent, profiles: Mapping[str, Profile]) -> tuple[Plan, list[Problem]]:
     """Resolve one host. Every problem is returned; with problems, the plan holds what could be resolved."""
     options = recorded_options()
-    problems: list[Problem] = [*_names(intent), *_ports(intent)]
+    problems: list[Problem] = [*_names(intent), *_ports(intent), *firewall.problems(intent)]
     image = image_reference(intent.engine)
     specs: list[Spec] = []
     sources: dict[str, dict[str, Any]] = {}
@@ -97,7 +98,8 @@ def resolve(intent: HostIntent, profiles: Mapping[str, Profile]) -> tuple[Plan, 
     warnings = [] if intent.services else [f"{intent.host} runs no service: llm_services is empty"]
     default = intent.default_service or (intent.services[0].name if intent.services else None)
     hardware = intent.hardware.model_dump(mode="json")
-    return Plan(intent.host, specs, default, image, list(sources.values()), hardware, warnings), problems
+    openings = firewall.openings(intent.services, intent.allowed)
+    return Plan(intent.host, specs, default, image, list(sources.values()), hardware, openings, warnings), problems
 
 
 def _names(intent: HostIntent) -> list[Problem]:

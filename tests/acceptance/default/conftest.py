@@ -9,7 +9,18 @@ import testinfra
 from tests.acceptance.box import LAB, Box
 
 # What a host goes through; each part leaves it as the next expects it.
-ORDER = ("served", "silent", "models", "switching", "faults", "reboot", "interrupted", "removed_service", "removed")
+ORDER = (
+    "served",
+    "silent",
+    "models",
+    "switching",
+    "faults",
+    "firewall",
+    "reboot",
+    "interrupted",
+    "removed_service",
+    "removed",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
