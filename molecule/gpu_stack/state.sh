@@ -27,7 +27,7 @@ case $1 in
     archive toolkit "$local/toolkit" / '' toolkit
     apt-get update -qq
     driver
-    apt-get install -qq -y docker-ce docker-compose-plugin
+    apt-get install -qq -y gpg docker-ce docker-compose-plugin
     apt-get install -qq -y nvidia-container-toolkit=1.17.7-1 nvidia-container-toolkit-base=1.17.7-1 \
       libnvidia-container-tools=1.17.7-1 libnvidia-container1=1.17.7-1
     ;;

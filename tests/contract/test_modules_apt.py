@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ INSTALLED, HELD = "install ok installed", "hold ok installed"
 
 
 def test_packages_are_installed_and_held_and_then_nothing_is_left(system: System) -> None:
-    wish = {"install": ["tool"], "hold": ["tool"], "refresh": True}
+    wish: dict[str, Any] = {"install": ["tool"], "hold": ["tool"], "refresh": True}
     first = system.run(**wish)
     assert (first["changed"], first["installed"], first["removed"], first["held"]) == (True, ["tool"], [], ["tool"])
     assert system.packages() == {"tool": (HELD, "2.0")}
@@ -212,22 +213,32 @@ def test_a_dpkg_that_was_interrupted_is_completed_first(system: System) -> None:
     assert system.run(hold=["tool"])["changed"] is False
 
 
-def test_a_lock_is_waited_for(system: System) -> None:
+def test_a_lock_that_is_not_given_back_is_said(system: System) -> None:
     system.there(install=["tool=1.0"], refresh=True)
     with system.locked():
-        failed = system.run(install=["tool"])
-    assert "lock" in failed["msg"]
-    assert failed["command"][:2] == ["apt-get", "install"]
-    ready = threading.Event()
+        result = system.run(install=["tool"])
+    assert result["failed"]
+    assert "lock" in result["msg"]
+    assert system.packages() == {"tool": (INSTALLED, "1.0")}
 
-    def hold() -> None:
+
+@pytest.mark.parametrize("interrupted", [False, True], ids=["at work", "at work for a run that broke off"])
+def test_a_lock_is_waited_for(system: System, *, interrupted: bool) -> None:
+    system.there(install=["rival"], refresh=True)
+    if interrupted:
+        system.there(install=["tool=1.0"], remove=["rival"])
+        system.dpkg("--unpack", str(system.archives / f"archive/tool_1.0_{ARCHITECTURE}.deb"))
+    taken = threading.Event()
+
+    def other_program() -> None:
         with system.locked():
-            ready.set()
-            threading.Event().wait(1)
+            taken.set()
+            time.sleep(1)
 
-    other = threading.Thread(target=hold)
+    other = threading.Thread(target=other_program)
     other.start()
-    ready.wait()
-    result = system.run(install=["tool"], lock_timeout_seconds=30)
+    taken.wait()
+    result = system.run(install=["tool"], remove=[] if interrupted else ["rival"], lock_timeout_seconds=30)
     other.join()
     assert result["installed"] == ["tool"]
+    assert system.packages() == {"tool": (INSTALLED, "2.0")}

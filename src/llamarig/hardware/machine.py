@@ -35,6 +35,7 @@ def read(root: str | Path = "/") -> dict[str, Any]:
         "memory_mib": _memory_mib(base),
         "cpu_threads": len(os.sched_getaffinity(0)),
         "kernel": _text(base / "proc/sys/kernel/osrelease"),
+        "kernels": _kernels(base),
         "cards": read_cards(base),
         "driver": read_driver(base),
         "cdi": read_cdi(base),
@@ -86,7 +87,9 @@ def read_driver(base: Path) -> dict[str, Any]:
         "loaded": _text(base / "sys/module/nvidia/version"),
         "on_disk": _modinfo(base, "version"),
         "userspace": _version(target.removeprefix("libnvidia-ml.so.")),
+        # Of the module on disk, and of the one that is loaded: the same version may be there with either licence.
         "open": None if license_said is None else "GPL" in license_said,
+        "loaded_open": "Open Kernel Module" in (_text(base / "proc/driver/nvidia/version") or ""),
         "signer": _modinfo(base, "signer"),
         # The module of every installed kernel, by the kernel's release.
         "on_disk_by_kernel": _modules_by_kernel(base),
@@ -175,9 +178,12 @@ def _modinfo(base: Path, field: str, kernel: str = "") -> str | None:
     return _run("modinfo", "--basedir", str(base), "--set-version", release, "--field", field, "nvidia")
 
 
+def _kernels(base: Path) -> list[str]:
+    return sorted(place.parent.name for place in base.glob("lib/modules/*/modules.dep"))
+
+
 def _modules_by_kernel(base: Path) -> dict[str, str]:
-    kernels = sorted(place.parent.name for place in base.glob("lib/modules/*/modules.dep"))
-    versions = {kernel: _modinfo(base, "version", kernel) for kernel in kernels}
+    versions = {kernel: _modinfo(base, "version", kernel) for kernel in _kernels(base)}
     return {kernel: version for kernel, version in versions.items() if version}
 
 

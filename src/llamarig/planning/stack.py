@@ -9,11 +9,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from llamarig.config.packages import DRIVER_PACKAGES, KERNEL_FLAVOUR
 from llamarig.errors import Problem
+from llamarig.planning.case import Case, Packages, held, installed, numbers, upstream
+from llamarig.planning.driver import Driver, decide_driver
 
 TOOLKIT_PACKAGES: Final = (
     "nvidia-container-toolkit",
@@ -44,30 +45,6 @@ _DOCKER_WITH_CDI: Final = "26.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Packages:
-    """What apt has to do for a role; ``hold`` are patterns of package names, matched in full."""
-
-    install: list[str] = field(default_factory=list)
-    remove: list[str] = field(default_factory=list)
-    hold: list[str] = field(default_factory=list)
-    due: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Driver:
-    """What the driver needs; ``load`` and ``reboot`` follow the packages.
-
-    ``reboot`` says why the driver needs one, ``pending`` why the host asks for one that the driver does not need.
-    """
-
-    packages: Packages = field(default_factory=Packages)
-    load: bool = False
-    reboot: str = ""
-    pending: str = ""
-    cdi_refresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Stack:
     """Everything that a host's GPU stack needs. ``gpu`` is whether the host has NVIDIA cards at all."""
 
@@ -86,25 +63,6 @@ class Stack:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One decision: the host, its facts, and where problems and warnings go."""
-
-    host: str
-    facts: Mapping[str, Any]
-    problems: list[Problem]
-    warnings: list[str]
-    maintain: bool = False
-
-    @property
-    def packages(self) -> Mapping[str, str]:
-        installed: Mapping[str, str] = self.facts["packages"]
-        return installed
-
-    def refuse(self, key: str, message: str, remedy: str) -> None:
-        self.problems.append(Problem(self.host, key, message, remedy))
-
-
 def decide(
     host: str, facts: Mapping[str, Any], wanted: Mapping[str, Any], *, maintain: bool = False
 ) -> tuple[Stack, list[Problem]]:
@@ -114,11 +72,11 @@ def decide(
     the roles as ``driver``, ``docker`` and ``toolkit``. Every problem is returned; with problems, nothing of the stack
     may be carried out.
     """
-    case = _Case(host, facts, [], [], maintain)
+    case = Case(host, facts, [], [], maintain)
     gpu = bool(facts["cards"])
     driver_wanted, docker_wanted = _completed(wanted)
     _cards(case, wanted["gpus"], driver_wanted)
-    driver = _driver(case, driver_wanted) if gpu else Driver()
+    driver = decide_driver(case, driver_wanted) if gpu else Driver()
     docker = _docker(case, docker_wanted, gpu=gpu)
     toolkit = _toolkit(case, wanted["toolkit"]) if gpu else Packages()
     sources = _sources(case, driver_wanted, docker_wanted, wanted["toolkit"], gpu=gpu)
@@ -147,7 +105,7 @@ def _completed(wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     return driver, docker
 
 
-def _cards(case: _Case, declared: list[Mapping[str, Any]], driver: Mapping[str, Any]) -> None:
+def _cards(case: Case, declared: list[Mapping[str, Any]], driver: Mapping[str, Any]) -> None:
     found = {card["address"]: card for card in case.facts["cards"]}
     key = "host_hardware.gpus"
     for gpu in declared:
@@ -168,163 +126,7 @@ def _cards(case: _Case, declared: list[Mapping[str, Any]], driver: Mapping[str, 
         case.warnings.append(f"{case.host} has {names}, and declares none: llamarig detect writes what to declare")
 
 
-def _driver(case: _Case, wanted: Mapping[str, Any]) -> Driver:
-    state = case.facts["driver"]
-    right = _driver_is_right(case, wanted)
-    refresh = bool(right and ((case.facts["cdi"] or {}).get("driver") != state["loaded"]))
-    if not wanted["managed"]:
-        if not right:
-            remedy = f"install driver {wanted['branch']} by your own means and reboot, or nvidia_driver_managed: true"
-            case.refuse("nvidia_driver_managed", f"is false, and {_driver_fault(state, wanted)}", remedy)
-        return Driver(cdi_refresh=refresh)
-    pending = "packages were upgraded that need it" if case.facts["reboot_required"] else ""
-    if right:
-        hold = [DRIVER_PACKAGES, *_kernel_metapackages(case)]
-        packages = _held(case, install=_installed(case, hold) if case.maintain else [], hold=hold)
-        return Driver(packages, pending=pending, cdi_refresh=refresh)
-    foreign = _foreign_driver(case, wanted)
-    install = [] if _next_boot_is_right(case, wanted) and not foreign else _driver_packages(case, wanted)
-    packages = _held(
-        case,
-        install=install,
-        remove=foreign,
-        hold=[DRIVER_PACKAGES, *_kernel_metapackages(case)],
-    )
-    load = not install and state["on_disk"] is not None and state["loaded"] is None and not state["nouveau"]
-    reboot = "" if install or load else _reboot_reason(case)
-    return Driver(packages, load=load, reboot=reboot, pending=pending)
-
-
-def _next_boot_is_right(case: _Case, wanted: Mapping[str, Any]) -> bool:
-    """Tell whether the packages are as wanted, so that loading the module, or a reboot, is all that is missing."""
-    state = case.facts["driver"]
-    userspace, starts = state["userspace"], _kernel_of_next_boot(case)
-    on_disk = state["on_disk"] or state["on_disk_by_kernel"].get(starts)
-    return userspace is not None and on_disk == userspace and _accepts(userspace, wanted)
-
-
-def _kernel_of_next_boot(case: _Case) -> str:
-    """Return the newest kernel that has a driver, if newer than the running one: boot loaders start the newest."""
-    running: str = case.facts["kernel"]
-    newest: str = max(case.facts["driver"]["on_disk_by_kernel"], key=_release, default=running)
-    return newest if _release(newest) > _release(running) else running
-
-
-def _driver_is_right(case: _Case, wanted: Mapping[str, Any]) -> bool:
-    """Tell whether the driver works as wanted, whoever installed it: such a host is left alone."""
-    state = case.facts["driver"]
-    loaded = state["loaded"]
-    same = loaded is not None and state["userspace"] == loaded and state["on_disk"] == loaded
-    needs_open = any(card["architecture"] == "Blackwell" for card in case.facts["cards"])
-    return bool(same and _accepts(loaded, wanted) and (state["open"] or not needs_open))
-
-
-def _accepts(version: str, wanted: Mapping[str, Any]) -> bool:
-    is_branch = version.split(".", maxsplit=1)[0] == str(wanted["branch"])
-    return is_branch and _numbers(version) >= _numbers(str(wanted["minimum"]))
-
-
-def _driver_fault(state: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    said = {"loaded": "module loaded", "on_disk": "module on disk", "userspace": "user space"}
-    parts = ", ".join(f"{words} {state[key] or 'none'}" for key, words in said.items())
-    return f"the driver is not {wanted['branch']} at {wanted['minimum']} or later throughout ({parts})"
-
-
-def _reboot_reason(case: _Case) -> str:
-    state = case.facts["driver"]
-    if state["nouveau"]:
-        return "nouveau drives the cards until the next boot"
-    starts = _kernel_of_next_boot(case)
-    if state["on_disk"] is None:
-        return f"kernel {case.facts['kernel']} runs and has no driver, {starts} has it and starts at the next boot"
-    if state["loaded"] != state["on_disk"]:
-        return f"the module {state['loaded']} is loaded, {state['on_disk']} is installed"
-    return ""
-
-
-def _foreign_driver(case: _Case, wanted: Mapping[str, Any]) -> list[str]:
-    """Return packages that must go before the wanted driver can come; refuse what is not ours to remove."""
-    state = case.facts["driver"]
-    branch = str(wanted["branch"])
-    key = "nvidia_driver"
-    if state["run_file"]:
-        case.refuse(
-            key,
-            "the driver was installed by NVIDIA's .run file, which no package manager knows",
-            "sudo nvidia-uninstall, reboot, run again; or keep it: nvidia_driver_managed: false",
-        )
-    driver = [name for name in case.packages if re.fullmatch(DRIVER_PACKAGES, name)]
-    branches = {found.group(1) for name in driver if (found := re.search(r"-(\d{3})(?:-|$)", name))}
-    others = sorted(branches - {branch})
-    foreign = [name for name in driver if any(re.search(rf"-{other}(-|$)", name) for other in others)]
-    if others and not wanted["replace"]:
-        case.refuse(
-            key,
-            f"driver {', '.join(others)} is installed ({len(foreign)} packages), wanted is {branch}",
-            "-e nvidia_driver_replace=true removes it, installs the wanted one and reboots; "
-            "or keep it: nvidia_driver_managed: false",
-        )
-    if case.facts["secure_boot"] and wanted["provider"] == "nvidia":
-        case.refuse(
-            "nvidia_driver_provider",
-            "is nvidia, whose modules are built on the host and signed by nobody, and Secure Boot is on",
-            "nvidia_driver_provider: ubuntu (signed by Canonical), or turn Secure Boot off in the firmware",
-        )
-    if wanted["provider"] == "ubuntu":
-        # A flavour has one modules package: the proprietary one, or the open one.
-        foreign += [name for name in driver if name.startswith("linux-modules-nvidia-") and "-open" not in name]
-    return sorted(set(foreign))
-
-
-def _flavours(case: _Case) -> list[str]:
-    """Return the kernel flavours that the host follows, from its metapackages; not from the kernel that runs."""
-    found = (re.fullmatch(KERNEL_FLAVOUR, name) for name in sorted(case.packages))
-    return [match.group(1) for match in found if match]
-
-
-def _kernel_metapackages(case: _Case) -> list[str]:
-    names = "|".join(re.escape(flavour) for flavour in _flavours(case))
-    return [rf"linux-(image-|headers-)?({names})"] if names else []
-
-
-def _driver_packages(case: _Case, wanted: Mapping[str, Any]) -> list[str]:
-    branch, flavours = wanted["branch"], _flavours(case)
-    if wanted["repository"] is None:
-        case.refuse(
-            "nvidia_driver_repository",
-            f"names no archive, and llamarig knows none of {wanted['provider']} for this distribution",
-            "name the archive with its key, or install the driver by your own means: nvidia_driver_managed: false",
-        )
-    if wanted["provider"] == "nvidia":
-        headers = [f"linux-headers-{flavour}" for flavour in flavours] or [f"linux-headers-{case.facts['kernel']}"]
-        return [f"nvidia-driver-pinning-{branch}", *headers, f"nvidia-driver-{branch}-open"]
-    if not flavours:
-        case.refuse(
-            "nvidia_driver_provider",
-            f"is ubuntu, and no kernel metapackage is installed: kernel {case.facts['kernel']} is nobody's to follow",
-            "apt-get install linux-generic; for a kernel of your own: nvidia_driver_provider: nvidia",
-        )
-    packages = [
-        *(f"linux-modules-nvidia-{branch}-server-open-{flavour}" for flavour in flavours),
-        f"nvidia-headless-no-dkms-{branch}-server-open",
-        f"nvidia-utils-{branch}-server",
-    ]
-    if case.facts["driver"]["on_disk"] is None and all(name in case.packages for name in packages):
-        # The metapackages follow another kernel than the one that runs: its own modules are asked for by name.
-        packages.insert(0, f"linux-modules-nvidia-{branch}-server-open-{case.facts['kernel']}")
-    # What is there of the user space is named too: half of an upgrade comes to the version of the other half.
-    return packages + [
-        name
-        for name in sorted(case.packages)
-        if name not in packages and re.fullmatch(rf"(lib)?nvidia-.*-{branch}-server(-open)?", name)
-    ]
-
-
-def _installed(case: _Case, patterns: list[str]) -> list[str]:
-    return [name for name in sorted(case.packages) if any(re.fullmatch(item, name) for item in patterns)]
-
-
-def _docker(case: _Case, wanted: Mapping[str, Any], *, gpu: bool) -> Packages:
+def _docker(case: Case, wanted: Mapping[str, Any], *, gpu: bool) -> Packages:
     packages = case.packages
     names = list(DOCKER_COM_PACKAGES if wanted["source"] == "docker.com" else wanted["packages"])
     theirs = "docker-ce" if wanted["source"] == "distribution" else "docker.io"
@@ -347,16 +149,16 @@ def _docker(case: _Case, wanted: Mapping[str, Any], *, gpu: bool) -> Packages:
     strayed = [name for name in pinned if not fnmatch.fnmatch(packages.get(name, ""), pin)]
     wanted_now = names if case.maintain else {*missing, *strayed}
     install = [f"{name}={pin}" if name in pinned else name for name in sorted(wanted_now)]
-    return _held(case, install=install, hold=[DOCKER_PACKAGES])
+    return held(case, install=install, hold=[DOCKER_PACKAGES])
 
 
-def _docker_of_others(case: _Case, wanted: Mapping[str, Any], name: str, *, gpu: bool) -> Packages:
+def _docker_of_others(case: Case, wanted: Mapping[str, Any], name: str, *, gpu: bool) -> Packages:
     """Judge a Docker from the source that was not asked for: it stays where it can do the work."""
-    version = _upstream(case.packages[name])
+    version = upstream(case.packages[name])
     case.warnings.append(
         f"{case.host} keeps its {name} {version}: docker_engine_source is {wanted['source']}, and nothing is removed"
     )
-    if gpu and _numbers(version) < _numbers(_DOCKER_WITH_CDI):
+    if gpu and numbers(version) < numbers(_DOCKER_WITH_CDI):
         case.refuse(
             "docker",
             f"{name} {version} is installed, giving GPUs to containers by CDI needs {_DOCKER_WITH_CDI}",
@@ -365,13 +167,13 @@ def _docker_of_others(case: _Case, wanted: Mapping[str, Any], name: str, *, gpu:
     compose = {"docker-ce": ["docker-compose-plugin"], "docker.io": wanted["packages"]}[name]
     install = [item for item in compose if item not in case.packages]
     if case.maintain:
-        install += _installed(case, [DOCKER_PACKAGES])
-    return _held(case, install=install, hold=[DOCKER_PACKAGES])
+        install += installed(case, [DOCKER_PACKAGES])
+    return held(case, install=install, hold=[DOCKER_PACKAGES])
 
 
-def _toolkit(case: _Case, wanted: Mapping[str, Any]) -> Packages:
+def _toolkit(case: Case, wanted: Mapping[str, Any]) -> Packages:
     pin, minimum = str(wanted["version"]), str(wanted["minimum"])
-    if _numbers(_upstream(pin)) < _numbers(minimum):
+    if numbers(upstream(pin)) < numbers(minimum):
         case.refuse(
             "nvidia_container_toolkit_version",
             f"is {pin}, versions before {minimum} let a container become root on the host (CVE-2025-23266 and later)",
@@ -379,7 +181,7 @@ def _toolkit(case: _Case, wanted: Mapping[str, Any]) -> Packages:
         )
     installed = {name: case.packages[name] for name in TOOLKIT_PACKAGES if name in case.packages}
     if not wanted["managed"]:
-        old = [name for name, version in installed.items() if _numbers(_upstream(version)) < _numbers(minimum)]
+        old = [name for name, version in installed.items() if numbers(upstream(version)) < numbers(minimum)]
         if old or "nvidia-container-toolkit-base" not in installed:
             said = f"{old[0]} is {installed[old[0]]}" if old else "nvidia-container-toolkit-base is not installed"
             remedy = f"bring {minimum} or later by your own means, or nvidia_container_toolkit_managed: true"
@@ -388,26 +190,11 @@ def _toolkit(case: _Case, wanted: Mapping[str, Any]) -> Packages:
     wrong = [name for name in TOOLKIT_PACKAGES if installed.get(name) != pin]
     # Each of them demands the others at its own version: they move together or not at all.
     install = [f"{name}={pin}" for name in TOOLKIT_PACKAGES] if wrong else []
-    return _held(case, install=install, hold=[re.escape(name) for name in TOOLKIT_PACKAGES])
-
-
-def _held(
-    case: _Case,
-    *,
-    install: list[str] | None = None,
-    remove: list[str] | None = None,
-    hold: list[str],
-) -> Packages:
-    """Complete what apt has to do: something is due also where a package is there and not held."""
-    held = set(case.facts["held"])
-    loose = [name for name in case.packages if name not in held and any(re.fullmatch(item, name) for item in hold)]
-    return Packages(
-        install or [], remove or [], hold, due=bool(install or remove or loose or case.facts["interrupted"])
-    )
+    return held(case, install=install, hold=[re.escape(name) for name in TOOLKIT_PACKAGES])
 
 
 def _sources(
-    case: _Case, driver: Mapping[str, Any], docker: Mapping[str, Any], toolkit: Mapping[str, Any], *, gpu: bool
+    case: Case, driver: Mapping[str, Any], docker: Mapping[str, Any], toolkit: Mapping[str, Any], *, gpu: bool
 ) -> list[dict[str, Any]]:
     """Return the package sources that are needed, without those that the host names already in files of its own."""
     repositories = []
@@ -447,18 +234,3 @@ def _pins(
         names = " ".join(TOOLKIT_PACKAGES)
         pins.append({"packages": names, "pin": f"version {toolkit['version']}", "priority": 990})
     return pins
-
-
-def _upstream(version: str) -> str:
-    """Return the upstream part of a Debian version: without epoch and revision."""
-    found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
-    return found.group(1) if found else "0"
-
-
-def _release(kernel: str) -> tuple[int, ...]:
-    """Return the numbers of a kernel release, to compare by."""
-    return tuple(int(part) for part in re.findall(r"\d+", kernel.split("-generic", maxsplit=1)[0]))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))

@@ -62,6 +62,7 @@ def test_of_an_empty_root_nothing_is_known(root: Root, modinfo: dict[tuple[str, 
     assert found.pop("driver") == {
         **dict.fromkeys(("loaded", "on_disk", "userspace", "open", "signer")),
         "on_disk_by_kernel": {},
+        "loaded_open": False,
         "nouveau": False,
         "run_file": False,
     }
@@ -176,15 +177,29 @@ def test_the_library_may_lie_in_lib64(root: Root, modinfo: dict[tuple[str, str],
     assert machine.read_driver(root.path)["userspace"] == "580.95.05"
 
 
+@pytest.mark.parametrize(
+    ("said", "is_open"),
+    [
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder)\n", True),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 09:55:41 UTC 2025\n", False),
+    ],
+)
+def test_the_module_that_is_loaded_says_itself_whether_it_is_open(
+    root: Root, modinfo: dict[tuple[str, str], str], said: str, is_open: bool
+) -> None:
+    root.write("proc/driver/nvidia/version", said)
+    assert modinfo == {}
+    assert machine.read_driver(root.path)["loaded_open"] is is_open
+
+
 def test_every_installed_kernel_is_asked_for_its_module(root: Root, modinfo: dict[tuple[str, str], str]) -> None:
     for kernel in (KERNEL, OTHER, "6.8.0-51-generic"):
         root.write(f"lib/modules/{kernel}/modules.dep")
     root.write("lib/modules/6.5.0-9-generic/nothing.but.leftovers")
     modinfo |= {(OTHER, "version"): "580.95.05", ("6.8.0-51-generic", "version"): "580.82.07"}
-    assert machine.read_driver(root.path)["on_disk_by_kernel"] == {
-        "6.8.0-51-generic": "580.82.07",
-        OTHER: "580.95.05",
-    }
+    found = machine.read(root.path)
+    assert found["kernels"] == ["6.8.0-51-generic", KERNEL, OTHER]
+    assert found["driver"]["on_disk_by_kernel"] == {"6.8.0-51-generic": "580.82.07", OTHER: "580.95.05"}
 
 
 def test_what_stands_in_the_drivers_way_is_seen(root: Root, modinfo: dict[tuple[str, str], str]) -> None:

@@ -12,7 +12,8 @@ import yaml
 
 from llamarig.errors import Problem
 from llamarig.hardware import cards
-from llamarig.planning.stack import Packages, Stack, decide
+from llamarig.planning.case import Packages
+from llamarig.planning.stack import Stack, decide
 from tests.support import HOST, ROOT
 
 KERNEL = "6.8.0-60-generic"
@@ -31,6 +32,11 @@ FRESH = [
     "nvidia-headless-no-dkms-580-server-open",
     "nvidia-utils-580-server",
 ]
+_WITH_USER_SPACE = (
+    "nvidia-headless-no-dkms-580-server-open",
+    "nvidia-headless-no-dkms-580-open",
+    "nvidia-driver-580-open",
+)
 _USER_SPACE = ("libnvidia-cfg1-{}", "libnvidia-compute-{}", "nvidia-compute-utils-{}", "nvidia-kernel-common-{}")
 
 
@@ -40,7 +46,7 @@ def card(device: str = "2684", address: str = "0000:01:00.0") -> dict[str, Any]:
     return {"address": address, "device_id": device, "name": name, "architecture": architecture}
 
 
-BLACKWELL = card("2c05", "0000:04:00.0")
+BLACKWELL, PASCAL = card("2c05", "0000:04:00.0"), card("1b80", "0000:09:00.0")
 
 
 def gpu(name: str, address: str | None = None) -> dict[str, Any]:
@@ -82,9 +88,10 @@ def driver(
     version: str | None = None, *, is_open: bool = True, kernels: Mapping[str, str] | None = None, **changes: Any
 ) -> dict[str, Any]:
     """A driver that is ``version`` in all three places; ``changes`` replaces facts of it."""
-    on_disk = changes.get("on_disk", version)
+    on_disk, loaded = changes.get("on_disk", version), changes.get("loaded", version)
     return {
         "loaded": version,
+        "loaded_open": bool(loaded) and is_open,
         "on_disk": version,
         "userspace": version,
         "open": None if on_disk is None else is_open,
@@ -103,11 +110,13 @@ def facts(packages: Mapping[str, str] | None = None, **changes: Any) -> dict[str
         "linux-image-generic": "6.8.0-60.63",
         "linux-headers-generic": "6.8.0-60.63",
     }
+    state = changes.get("driver", driver())
     there = {**base, **DOCKER_COM, **toolkit(), **(packages or {})}
     return {
         "kernel": KERNEL,
+        "kernels": sorted({changes.get("kernel", KERNEL), *state["on_disk_by_kernel"]}),
         "cards": [card()],
-        "driver": driver(),
+        "driver": state,
         "cdi": None,
         "secure_boot": False,
         "reboot_required": False,
@@ -193,7 +202,7 @@ class Box:
             state["nouveau"] = False
         self._depmod()
         if stack.driver.load or stack.driver.reboot:
-            state["loaded"] = state["on_disk"]
+            state |= {"loaded": state["on_disk"], "loaded_open": state["open"]}
         if stack.driver.cdi_refresh:
             self.facts["cdi"] = {"driver": state["loaded"]}
 
@@ -218,14 +227,14 @@ class Box:
 
     def _driver(self, name: str) -> None:
         state = self.facts["driver"]
-        if modules := re.fullmatch(r"linux-modules-nvidia-580-server-open-(.+)", name):
-            kernel = modules[1] if modules[1][0].isdigit() else self._newest
+        if modules := re.fullmatch(r"linux-modules-nvidia-580(-server)?-open-(.+)", name):
+            kernel = modules[2] if modules[2][0].isdigit() else self._newest
             state["on_disk_by_kernel"][kernel] = NEW
-            self.facts["packages"][f"linux-modules-nvidia-580-server-open-{kernel}"] = "1"
-        if name in {"nvidia-headless-no-dkms-580-server-open", "nvidia-driver-580-open"}:
+            self.facts["packages"][name.replace(modules[2], kernel)] = "1"
+        if name in _WITH_USER_SPACE:
             state["userspace"] = NEW
-        if name == "nvidia-driver-580-open":
-            state["on_disk_by_kernel"][self.facts["kernel"]] = NEW
+        if name == "nvidia-driver-580-open":  # its modules are built for every kernel
+            state["on_disk_by_kernel"] |= dict.fromkeys([*self.facts["kernels"], self.facts["kernel"]], NEW)
 
     def _depmod(self) -> None:
         state = self.facts["driver"]

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from llamarig.planning.stack import Driver, Packages, decide
+from llamarig.planning.case import Packages
+from llamarig.planning.driver import Driver
+from llamarig.planning.stack import decide
 from tests.support import HOST
 from tests.unit.planning.boxes import (
     ANCIENT,
@@ -18,7 +20,7 @@ from tests.unit.planning.boxes import (
     NEW,
     NEWER_KERNEL,
     OLD,
-    PIN,
+    PASCAL,
     TOOLKIT,
     Box,
     card,
@@ -35,9 +37,12 @@ from tests.unit.planning.boxes import (
 )
 
 UBUNTU = ubuntu_driver()
+DESKTOP = {name.replace("-server", ""): "1" for name in UBUNTU if "firmware" not in name}
+BOTH_KERNELS = {KERNEL: OLD, NEWER_KERNEL: NEW}
 # A driver of which half is there is installed by all its names, so that the halves meet.
 WHOLE = [*FRESH, *(name for name in UBUNTU if name not in FRESH and re.match(r"(lib)?nvidia-(?!firmware)", name))]
 PROPRIETARY = dict.fromkeys((f"linux-modules-nvidia-580-server-{end}" for end in (KERNEL, "generic")), "1")
+KERNEL_METAPACKAGES = ["linux-generic", "linux-image-generic", "linux-headers-generic"]
 COMPUTE = {"libnvidia-compute-580-server": "1"}
 REPLACE = wanted(driver={"replace": True})
 BY_NVIDIA = wanted(driver={"provider": "nvidia"})
@@ -126,6 +131,23 @@ STATES = {
         facts(UBUNTU, driver=driver(NEW, loaded=None, on_disk=None, kernels={NEWER_KERNEL: NEW})),
         reboot=(KERNEL, NEWER_KERNEL),
     ),
+    "kernel and driver upgraded behind our back": State(
+        facts(ubuntu_driver(kernel=NEWER_KERNEL), driver=driver(OLD, userspace=NEW, kernels=BOTH_KERNELS)),
+        reboot=(f"kernel {KERNEL} runs with driver {OLD}", f"{NEWER_KERNEL} starts at the next boot with {NEW}"),
+    ),
+    "right, and a newer kernel waits without its module": State(
+        facts(UBUNTU, driver=driver(NEW), kernels=[KERNEL, NEWER_KERNEL]),
+        install=[f"linux-modules-nvidia-580-server-open-{NEWER_KERNEL}"],
+        cdi_refresh=True,
+    ),
+    "open modules installed, the proprietary one loaded under a Blackwell card": State(
+        facts(UBUNTU, driver=driver(NEW, loaded_open=False), cards=[BLACKWELL]),
+        wanted(gpus=[]),
+        reboot=("the proprietary module is loaded",),
+    ),
+    "the desktop's driver, half upgraded": State(
+        facts(DESKTOP, driver=driver(OLD, userspace=NEW)), install=[name for name in DESKTOP if KERNEL not in name]
+    ),
     "driver 570, to be replaced": State(
         facts(ubuntu_driver("570"), driver=driver("570.133.20")),
         REPLACE,
@@ -173,128 +195,6 @@ def test_what_is_decided_leads_to_the_wanted_driver_and_then_to_nothing(state: S
     assert refused(box.facts, CHECKS_ONLY | {"gpus": []}) == []
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A host that must not be touched: under which key it is said, and what is said."""
-
-    facts: dict[str, Any]
-    key: str
-    message: tuple[str, ...]
-    remedy: tuple[str, ...]
-    wanted: dict[str, Any] = field(default_factory=wanted)
-
-
-PASCAL = card("1b80", "0000:09:00.0")
-REFUSALS = {
-    "driver 570": Refusal(
-        facts(ubuntu_driver("570"), driver=driver("570.133.20")),
-        "nvidia_driver",
-        ("570", "580", f"{len(ubuntu_driver('570'))} packages"),
-        ("nvidia_driver_replace=true", "reboots", "nvidia_driver_managed: false"),
-    ),
-    "driver 570 and 575": Refusal(
-        facts({**ubuntu_driver("570"), "libnvidia-compute-575": "1"}, driver=driver("570.133.20")),
-        "nvidia_driver",
-        ("570, 575", "580"),
-        ("nvidia_driver_replace=true",),
-    ),
-    "the .run file": Refusal(
-        facts(driver=driver("570.133.20", run_file=True)),
-        "nvidia_driver",
-        (".run file",),
-        ("sudo nvidia-uninstall", "nvidia_driver_managed: false"),
-        REPLACE,
-    ),
-    "Secure Boot and modules that nobody signs": Refusal(
-        facts(secure_boot=True),
-        "nvidia_driver_provider",
-        ("nvidia", "Secure Boot"),
-        ("nvidia_driver_provider: ubuntu", "firmware"),
-        BY_NVIDIA,
-    ),
-    "an archive that nobody named": Refusal(
-        facts(kernel="6.12.48+deb13-amd64"),
-        "nvidia_driver_repository",
-        ("no archive", "nvidia"),
-        ("name the archive with its key", "nvidia_driver_managed: false"),
-        wanted("debian_13"),
-    ),
-    "Ubuntu's driver on Debian": Refusal(
-        facts(),
-        "nvidia_driver_repository",
-        ("ubuntu",),
-        ("its key",),
-        wanted("debian_13", driver={"provider": "ubuntu"}),
-    ),
-    "no kernel metapackage": Refusal(
-        lacking(facts(kernel="6.14.2-mine"), "linux-image-generic"),
-        "nvidia_driver_provider",
-        ("ubuntu", "6.14.2-mine"),
-        ("apt-get install linux-generic", "nvidia_driver_provider: nvidia"),
-    ),
-    "a card before Turing": Refusal(
-        facts(cards=[card(), PASCAL]),
-        "host_hardware.gpus",
-        ("1b80", "0000:09:00.0", "too old"),
-        ("take the card out", "nvidia_driver_managed: false"),
-    ),
-    "a declared card that is not on the bus": Refusal(
-        facts(cards=[card(address="0000:02:00.0"), BLACKWELL]),
-        "host_hardware.gpus",
-        ("rtx4090", "0000:01:00.0", "0000:02:00.0, 0000:04:00.0"),
-        ("seated", "powered", "llamarig detect"),
-    ),
-    "a declared card, and none on the bus": Refusal(
-        facts(cards=[]), "host_hardware.gpus", ("0000:01:00.0", "no NVIDIA card"), ("seated",)
-    ),
-    "fewer cards than are declared": Refusal(
-        facts(),
-        "host_hardware.gpus",
-        ("declares 2", "are 1"),
-        ("seated", "llamarig detect"),
-        wanted(gpus=[gpu("a"), gpu("b")]),
-    ),
-    "checks only, nothing there": Refusal(
-        facts(),
-        "nvidia_driver_managed",
-        ("is false", "580", OLD, "module loaded none", "module on disk none", "user space none"),
-        ("install driver 580", "reboot", "nvidia_driver_managed: true"),
-        CHECKS_ONLY,
-    ),
-    "checks only, half upgraded": Refusal(
-        facts(driver=driver(NEW, loaded=OLD)),
-        "nvidia_driver_managed",
-        (f"module loaded {OLD}", f"module on disk {NEW}", f"user space {NEW}"),
-        ("reboot",),
-        CHECKS_ONLY,
-    ),
-    "checks only, another branch": Refusal(
-        facts(driver=driver("590.48.01")), "nvidia_driver_managed", ("590.48.01", "580"), ("580",), CHECKS_ONLY
-    ),
-    "checks only, proprietary modules under a Blackwell card": Refusal(
-        facts(driver=driver(NEW, is_open=False), cards=[BLACKWELL]),
-        "nvidia_driver_managed",
-        ("is false",),
-        ("nvidia_driver_managed: true",),
-        wanted(gpus=[], driver={"managed": False}),
-    ),
-}
-
-
-@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
-def test_what_is_not_ours_to_change_is_refused_with_a_remedy(refusal: Refusal) -> None:
-    (problem,) = refused(refusal.facts, refusal.wanted)
-    assert (problem.host, problem.key) == (HOST, refusal.key)
-    assert [words for words in refusal.message if words not in problem.message] == []
-    assert [words for words in refusal.remedy if words not in problem.remedy] == []
-
-
-def test_everything_that_is_wrong_is_said_at_once() -> None:
-    found = facts(ubuntu_driver("570"), driver=driver("570.133.20", run_file=True), secure_boot=True, snap_docker=True)
-    keys = [problem.key for problem in refused({**found, "cards": [card(), PASCAL]}, BY_NVIDIA)]
-    assert keys == ["host_hardware.gpus", "nvidia_driver", "nvidia_driver", "nvidia_driver_provider", "docker"]
-
-
 def test_a_host_without_cards_needs_no_driver_and_no_toolkit() -> None:
     found = facts(cards=[], driver=driver("570.133.20", run_file=True))
     stack = decided(lacking(found, *TOOLKIT), wanted(gpus=[]))
@@ -312,19 +212,29 @@ def test_a_card_before_turing_is_no_matter_where_the_driver_is_somebody_elses() 
 
 
 def test_kernel_and_driver_are_held_together_and_the_toolkit_apart() -> None:
-    ours = (*UBUNTU, "linux-generic", "linux-image-generic", "linux-headers-generic")
-    others = ("nvidia-container-toolkit", "linux-image-6.8.0-60-generic", "docker-ce", "linux-base", "nvtop")
+    ours = [name for name in UBUNTU if KERNEL not in name] + KERNEL_METAPACKAGES
+    others = [*TOOLKIT, "linux-image-6.8.0-60-generic", "docker-ce", "linux-base", "nvtop"]
     patterns = decided(facts(UBUNTU, driver=driver(NEW))).driver.packages.hold
-    held = [name for name in (*ours, *others) if any(re.fullmatch(pattern, name) for pattern in patterns)]
-    assert held == list(ours)
+    assert [name for name in (*ours, *others) if any(re.fullmatch(item, name) for item in patterns)] == ours
 
 
-def test_maintenance_asks_for_all_that_is_held() -> None:
-    found = lacking(facts(UBUNTU, driver=driver(NEW)), *TOOLKIT)
-    stack, problems = decide(HOST, found, wanted(), maintain=True)
-    kernel = {"linux-generic", "linux-image-generic", "linux-headers-generic"}
-    assert (set(stack.driver.packages.install), problems) == ({*UBUNTU, *kernel}, [])
+def test_maintenance_asks_for_what_is_held_and_for_docker_within_its_pin() -> None:
+    stack, problems = decide(HOST, facts(UBUNTU, driver=driver(NEW)), wanted(), maintain=True)
+    install = set(stack.driver.packages.install)
+    assert problems == []
+    assert {*FRESH, *COMPUTE, *KERNEL_METAPACKAGES} <= install <= {*UBUNTU, *KERNEL_METAPACKAGES}
     assert stack.docker.install == [
-        "containerd.io", "docker-buildx-plugin", "docker-ce=5:29.*", "docker-ce-cli=5:29.*", "docker-compose-plugin"
-    ]  # fmt: skip
-    assert (stack.toolkit.install, stack.refresh_index) == ([f"{name}={PIN}" for name in TOOLKIT], True)
+        "containerd.io",
+        "docker-buildx-plugin",
+        "docker-ce=5:29.*",
+        "docker-ce-cli=5:29.*",
+        "docker-compose-plugin",
+    ]
+    # The toolkit is at its pin, whatever the archive has.
+    assert (stack.toolkit.install, stack.refresh_index) == ([], True)
+
+
+def test_maintenance_of_a_host_that_is_not_right_makes_it_right_first() -> None:
+    found = facts(UBUNTU, driver=driver(OLD, userspace=NEW))
+    (now, _), (later, _) = (decide(HOST, found, wanted(), maintain=maintain) for maintain in (True, False))
+    assert now.driver == later.driver

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamarig.planning.stack import Driver, decide
+from llamarig.planning.driver import Driver
+from llamarig.planning.stack import decide
 from tests.support import HOST
 from tests.unit.planning.boxes import (
     ANCIENT,
@@ -18,6 +19,7 @@ from tests.unit.planning.boxes import (
     NEW,
     NEWER_KERNEL,
     OLD,
+    PASCAL,
     PIN,
     TOOLKIT,
     card,
@@ -69,7 +71,7 @@ hosts = st.builds(
     facts,
     packages=st.none(),
     kernel=kernels,
-    cards=st.lists(st.sampled_from([card(), BLACKWELL, card("1b80", "0000:09:00.0")]), max_size=3),
+    cards=st.lists(st.sampled_from([card(), BLACKWELL, PASCAL]), max_size=3),
     driver=states,
     cdi=st.none() | st.fixed_dictionaries({"driver": versions}),
     secure_boot=st.sampled_from([None, True, False]),

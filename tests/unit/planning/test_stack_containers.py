@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llamarig.planning.stack import Packages, decide
+from llamarig.planning.case import Packages
+from llamarig.planning.stack import decide
 from tests.support import HOST
 from tests.unit.planning.boxes import (
     DOCKER_COM,
