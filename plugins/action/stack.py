@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -23,8 +24,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
         result: dict[str, Any] = super().run(tmp, task_vars)
         host = (task_vars or {})["inventory_hostname"]
         arguments = self._task.args
-        maintain = bool(arguments.get("maintain"))
-        stack, problems = decide(host, arguments["facts"], arguments["wanted"], maintain=maintain)
+        # What is said with -e is a word, and every word would be true.
+        wanted = {**arguments["wanted"]}
+        for part, key in (("driver", "managed"), ("driver", "replace"), ("toolkit", "managed")):
+            wanted[part] = {**wanted[part], key: boolean(wanted[part][key])}
+        maintain = boolean(arguments.get("maintain", False))
+        stack, problems = decide(host, arguments["facts"], wanted, maintain=maintain)
         if problems:
             for problem in problems:
                 display.display(str(problem), color="red")

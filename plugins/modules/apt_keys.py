@@ -52,7 +52,7 @@ def _fingerprints(module: AnsibleModule, path: str) -> list[str]:
 
 def _fetch(module: AnsibleModule, key: dict[str, Any]) -> None:
     response, info = fetch_url(module, key["url"], timeout=30)
-    if info["status"] != 200:  # noqa: PLR2004  HTTP
+    if response is None or info["status"] not in (200, None):
         module.fail_json(
             msg=f"the key of an archive cannot be fetched from {key['url']}: {info['msg']}\n"
             "    remedy: see whether the host reaches it, or name a mirror in the archive's key_url"
@@ -60,8 +60,14 @@ def _fetch(module: AnsibleModule, key: dict[str, Any]) -> None:
     os.makedirs(os.path.dirname(key["path"]), mode=0o755, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(key["path"]), prefix=".key-")
     try:
+        content = response.read(_LARGEST_KEY)
+        if not content.lstrip().startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----"):
+            module.fail_json(
+                msg=f"{key['url']} is no key in ASCII, which is how apt reads a file named .asc\n"
+                "    remedy: name the armoured key; gpg --enarmor makes one of a binary key"
+            )
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(response.read(_LARGEST_KEY))
+            stream.write(content)
         found = _fingerprints(module, temporary)
         if found != [key["fingerprint"].upper()]:
             module.fail_json(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -26,6 +27,11 @@ options:
     default: []
   remove:
     description: Packages that must go, with their configuration, in the same step as the installation.
+    type: list
+    elements: str
+    default: []
+  spare:
+    description: Packages that may be removed where the installation is impossible beside them.
     type: list
     elements: str
     default: []
@@ -88,13 +94,22 @@ class Packages:
 
     def _repair(self) -> bool:
         """Complete what an interrupted dpkg left half-done; apt-get refuses to do anything before that."""
-        code, out, _ = self.module.run_command(["dpkg", "--audit"])
-        owed = code != 0 or bool(out.strip())
+        owed = bool(self._unfinished())
         if owed and not self.dry:
             # It may be at work yet, for a run whose connection broke: this waits for the lock, and for nothing else.
             self._call(["apt-get", "check", *self._lock()])
-            self._must(["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"])
+            self._call(["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"])
+            if self._unfinished():
+                # A package was unpacked before what it depends on: apt-get brings that, and configures both.
+                self._apt("install", "--fix-broken", "--allow-change-held-packages")
         return owed
+
+    def _unfinished(self) -> list[str]:
+        """Return packages that are neither installed nor gone, and the journal of a dpkg that was killed."""
+        _, out, _ = self.module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"])
+        rows = (line.split(" ", 1) for line in out.splitlines())
+        names = [name for state, name in rows if state not in ("installed", "config-files", "not-installed")]
+        return names + [name for name in os.listdir("/var/lib/dpkg/updates") if name[:1].isdigit()]
 
     def _refresh(self) -> None:
         code, out, err = self._call(["apt-get", "update", "--error-on=any", *self._lock()])
@@ -109,14 +124,19 @@ class Packages:
 
     def _install(self, packages: list[str], remove: list[str]) -> tuple[list[str], list[str]]:
         """Install and remove in one transaction of apt, all or nothing; return what came and what went."""
-        arguments = ["--purge", "--allow-change-held-packages", "--allow-downgrades", *packages]
-        arguments += [f"{name}-" for name in remove]
-        code, out, err = self._call(["apt-get", "install", "--simulate", "--no-install-recommends", *arguments])
+        arguments = self._arguments(packages, remove)
+        code, out, err = self._simulate(arguments)
+        spare = [name for name in self.params["spare"] if name not in remove]
+        if code != 0 and spare:
+            remove = [*remove, *spare]
+            arguments = self._arguments([name for name in packages if name not in spare], remove)
+            code, out, spared = self._simulate(arguments)
+            err += spared
         if code != 0 and self.dry:
             # The host may not know the archive yet: the files that name it were not written either.
-            return packages, remove
+            return packages, self.params["remove"]
         if code != 0:
-            self._refuse(packages, out + err)
+            self._refuse(packages or remove, out + err)
         coming = re.findall(r"^Inst (\S+)", out, re.MULTILINE)
         going = re.findall(r"^(?:Remv|Purg) (\S+)", out, re.MULTILINE)
         strangers = [name for name in going if name not in remove]
@@ -128,6 +148,14 @@ class Packages:
         if (coming or going) and not self.dry:
             self._apt("install", *arguments)
         return coming, going
+
+    @staticmethod
+    def _arguments(packages: list[str], remove: list[str]) -> list[str]:
+        options = ["--purge", "--allow-change-held-packages", "--allow-downgrades"]
+        return [*options, *packages, *(f"{name}-" for name in remove)]
+
+    def _simulate(self, arguments: list[str]) -> tuple[int, str, str]:
+        return self._call(["apt-get", "install", "--simulate", "--no-install-recommends", *arguments])
 
     def _refuse(self, packages: list[str], output: str) -> None:
         lines = [line.strip() for line in output.splitlines()]
@@ -179,6 +207,7 @@ def main() -> None:
         argument_spec={
             "install": {"type": "list", "elements": "str", "default": []},
             "remove": {"type": "list", "elements": "str", "default": []},
+            "spare": {"type": "list", "elements": "str", "default": []},
             "hold": {"type": "list", "elements": "str", "default": []},
             "refresh": {"type": "bool", "default": False},
             "lock_timeout_seconds": {"type": "int", "default": 600},

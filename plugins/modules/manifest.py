@@ -178,7 +178,9 @@ class Manifest:
         code, out, err = self.module.run_command(entry["validate"].replace("%s", temporary))
         if code != 0:
             said = (err.strip() or out.strip()).replace(temporary, entry["path"])
-            self.module.fail_json(msg=f"{entry['path']} would not be accepted and was left as it is: {said}")
+            remedy = "correct the variables that the file is made of, in host_vars"
+            msg = f"{entry['path']} would not be accepted and was left as it is: {said}\n    remedy: {remedy}"
+            self.module.fail_json(msg=msg)
 
     def _link(self, entry: dict[str, Any]) -> None:
         path, target = entry["path"], entry["target"]

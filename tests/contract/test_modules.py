@@ -95,11 +95,18 @@ def test_the_declared_key_is_written_and_never_asked_for_again(keys: Keys, tmp_p
     assert keys.asked == ["/docker"]
 
 
-@pytest.mark.parametrize("name", ["other", "both", "page"])
+def test_what_is_no_key_is_refused_and_not_written(keys: Keys, tmp_path: Path) -> None:
+    result = fetch(keys, tmp_path, "page")
+    assert result["failed"]
+    assert [words for words in (f"{keys.url}/page", "no key in ASCII", "remedy: ") if words not in result["msg"]] == []
+    assert list((tmp_path / "keyrings").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["other", "both"])
 def test_any_other_key_is_refused_and_not_written(keys: Keys, tmp_path: Path, name: str) -> None:
     result = fetch(keys, tmp_path, name)
     assert result["failed"]
-    found = {"page": "no key", "other": keys.fingerprints["other"]}.get(name, ", ".join(keys.fingerprints.values()))
+    found = {"other": keys.fingerprints["other"]}.get(name, ", ".join(keys.fingerprints.values()))
     expected = (f"{keys.url}/{name}", f"wanted {keys.fingerprints['docker']}", f"found {found}", "remedy: ", "owner")
     assert [words for words in expected if words not in result["msg"]] == []
     assert list((tmp_path / "keyrings").iterdir()) == []

@@ -202,6 +202,17 @@ def test_an_archive_that_nobody_vouches_for_is_not_used(system: System) -> None:
     assert system.packages() == {}
 
 
+def test_an_archive_that_does_not_answer_is_not_passed_over(system: System) -> None:
+    system.there(install=["tool=1.0"], refresh=True)
+    with (system.root / "etc/apt/sources.list").open("a") as sources:
+        sources.write("deb http://127.0.0.1:1/archive /\n")
+    result = system.run(install=["tool"], refresh=True)
+    assert all(
+        words in result["msg"] for words in ("nothing was installed", "http://127.0.0.1:1/archive", "reaches it")
+    )
+    assert system.packages() == {"tool": (INSTALLED, "1.0")}
+
+
 def test_a_dpkg_that_was_interrupted_is_completed_first(system: System) -> None:
     system.dpkg("--unpack", str(system.archives / f"archive/tool_1.0_{ARCHITECTURE}.deb"))
     assert system.packages() == {"tool": ("install ok unpacked", "1.0")}

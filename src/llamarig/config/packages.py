@@ -6,7 +6,9 @@ from typing import Final
 
 # Packages of a driver, whoever packed them; the container toolkit's are not. Regular expressions for whole names.
 DRIVER_PACKAGES: Final = (
-    r"(lib)?nvidia-(?!container).*|linux-(modules|objects|signatures)-nvidia-.*|xserver-xorg-video-nvidia-.*"
+    r"(lib)?nvidia-(?!container|cuda|cudnn|docker).*"
+    r"|linux-(modules|objects|signatures)-nvidia-.*"
+    r"|xserver-xorg-video-nvidia-.*"
 )
 # The metapackage of a kernel flavour; the group is the flavour.
 KERNEL_FLAVOUR: Final = r"linux-image-((?:generic|lowlatency|virtual|nvidia|oem)[a-z0-9.-]*)"

@@ -189,6 +189,16 @@ class Gpu(Record):
         default=None, description="Lowest and highest clock of the graphics cores, in MHz."
     )
 
+    @model_validator(mode="after")
+    def _possible(self) -> Gpu:
+        if self.reserve_mib >= self.memory_mib:
+            msg = f"reserve_mib {self.reserve_mib} leaves nothing of its {self.memory_mib} MiB"
+            raise ValueError(msg)
+        if self.lock_clocks_mhz and self.lock_clocks_mhz[0] > self.lock_clocks_mhz[1]:
+            msg = f"lock_clocks_mhz {self.lock_clocks_mhz} has its highest clock first"
+            raise ValueError(msg)
+        return self
+
 
 class Hardware(Record):
     """The declared side of a host, so that planning needs no host."""
@@ -202,8 +212,8 @@ class Hardware(Record):
 
     @model_validator(mode="after")
     def _distinct(self) -> Hardware:
-        for key in ("name", "uuid"):
-            values = [getattr(gpu, key) for gpu in self.gpus]
+        for key in ("name", "uuid", "pci_address"):
+            values = [getattr(gpu, key) for gpu in self.gpus if getattr(gpu, key) is not None]
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 msg = f"two cards have the {key} {', '.join(twice)}"

@@ -22,7 +22,16 @@ _NAMES = {
     "2bb5": "NVIDIA RTX PRO 6000 Blackwell",
 }
 # First id of each generation, newest first. Chips of one generation have ids side by side.
-_GENERATIONS = ((0x2900, "Blackwell"), (0x2600, "Ada"), (0x2200, "Ampere"), (0x1E00, "Turing"))
+_GENERATIONS = (
+    (0x2900, "Blackwell"),
+    (0x2600, "Ada"),
+    (0x2400, "Ampere"),
+    (0x2300, "Hopper"),
+    (0x2200, "Ampere"),
+    (0x2100, "Turing"),
+    (0x2000, "Ampere"),
+    (0x1E00, "Turing"),
+)
 
 
 def name(device_id: str) -> str:

@@ -20,6 +20,8 @@ _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e0
 _CDI_FILES = ("var/run/cdi/nvidia.yaml", "run/cdi/nvidia.yaml", "etc/cdi/nvidia.yaml")
 # PCIe generations by the speed that the kernel says, in GT/s.
 _GENERATIONS = {"2.5": 1, "5.0": 2, "8.0": 3, "16.0": 4, "32.0": 5, "64.0": 6}
+# What apt writes for $(ARCH).
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _UNFINISHED = {"half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending"}
 
 
@@ -106,7 +108,8 @@ def read_cdi(base: Path) -> dict[str, Any] | None:
             text = place.read_text(encoding="utf-8")
         except OSError:
             continue
-        library = re.search(r"libcuda\.so\.([0-9]+[0-9.]*)", text)
+        # A hook that links libcuda.so.1 names the library too; the driver's own version has points in it.
+        library = re.search(r"libcuda\.so\.([0-9]+(?:\.[0-9]+)+)", text)
         return {
             "path": f"/{place.relative_to(base)}",
             "devices": re.findall(r"^\s*(?:- )?name:\s*\"?([A-Za-z0-9:_-]+)\"?\s*$", text, re.MULTILINE),
@@ -116,13 +119,15 @@ def read_cdi(base: Path) -> dict[str, Any] | None:
 
 
 def read_apt_sources(base: Path) -> dict[str, list[str]]:
-    """Return the files of apt's sources, each with the archives that it names."""
+    """Return the files of apt's sources, each with the archives that it names and that are not switched off."""
     places = [base / "etc/apt/sources.list", *sorted((base / "etc/apt/sources.list.d").glob("*"))]
+    architecture = _ARCHITECTURES.get(os.uname().machine, "")
     found = {}
     for place in places:
         if place.suffix in {".list", ".sources"}:
-            text = _text(place) or ""
-            uris = re.findall(r"^(?:URIs:\s*|deb\s+(?:\[[^]]*\]\s*)?)(.+)$", text, re.MULTILINE)
+            stanzas = (_text(place) or "").replace("$(ARCH)", architecture).split("\n\n")
+            on = [text for text in stanzas if not re.search(r"^Enabled:\s*(no|false)", text, re.MULTILINE)]
+            uris = re.findall(r"^(?:URIs:\s*|deb\s+(?:\[[^]]*\]\s*)?)(.+)$", "\n".join(on), re.MULTILINE)
             words = [word for line in uris for word in line.split() if "://" in word or word.startswith("file:")]
             found[f"/{place.relative_to(base)}"] = [word.rstrip("/") for word in words]
     return found
@@ -179,7 +184,9 @@ def _modinfo(base: Path, field: str, kernel: str = "") -> str | None:
 
 
 def _kernels(base: Path) -> list[str]:
-    return sorted(place.parent.name for place in base.glob("lib/modules/*/modules.dep"))
+    # A kernel that was removed and not purged leaves its index, without modules.
+    places = [place.parent for place in base.glob("lib/modules/*/modules.dep")]
+    return sorted(place.name for place in places if any((place / part).is_dir() for part in ("kernel", "updates")))
 
 
 def _modules_by_kernel(base: Path) -> dict[str, str]:

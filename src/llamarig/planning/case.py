@@ -12,10 +12,15 @@ from llamarig.errors import Problem
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """What apt has to do for a role; ``hold`` are patterns of package names, matched in full."""
+    """What apt has to do for a role.
+
+    ``spare`` may be removed where the installation is impossible beside it; ``hold`` are patterns of package names,
+    matched in full.
+    """
 
     install: list[str] = field(default_factory=list)
     remove: list[str] = field(default_factory=list)
+    spare: list[str] = field(default_factory=list)
     hold: list[str] = field(default_factory=list)
     due: bool = False
 
@@ -49,24 +54,25 @@ def installed(case: Case, patterns: list[str]) -> list[str]:
 def held(
     case: Case,
     *,
+    hold: list[str],
     install: list[str] | None = None,
     remove: list[str] | None = None,
-    hold: list[str],
+    spare: list[str] | None = None,
 ) -> Packages:
     """Complete what apt has to do: something is due also where a package is there and not held."""
-    held = set(case.facts["held"])
-    loose = [name for name in case.packages if name not in held and any(re.fullmatch(item, name) for item in hold)]
-    return Packages(
-        install or [], remove or [], hold, due=bool(install or remove or loose or case.facts["interrupted"])
-    )
+    now = set(case.facts["held"])
+    loose = [name for name in installed(case, hold) if name not in now]
+    due = bool(install or remove or loose or case.facts["interrupted"])
+    beside = (spare or []) if install else []
+    return Packages(list(dict.fromkeys(install or [])), remove or [], beside, hold, due=due)
 
 
 def upstream(version: str) -> str:
     """Return the upstream part of a Debian version: without epoch and revision."""
     found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
-    return found.group(1) if found else "0"
+    return found.group(1) if found else ""
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return an upstream version as numbers, to compare by."""
-    return tuple(int(part) for part in version.split("."))
+    """Return the upstream part of a version as numbers, to compare by; nothing is lower than anything."""
+    return tuple(int(part) for part in upstream(version).split(".") if part)

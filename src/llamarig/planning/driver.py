@@ -42,15 +42,15 @@ def decide_driver(case: Case, wanted: Mapping[str, Any]) -> Driver:
     hold = [DRIVER_PACKAGES, *_kernel_metapackages(case)]
     if right:
         install = [*_modules_of_newest_kernel(case, wanted), *(installed(case, hold) if case.maintain else [])]
-        return Driver(held(case, install=install, hold=hold), pending=pending, cdi_refresh=refresh)
+        packages = held(case, install=install, spare=_modules_of_other_kernels(case), hold=hold)
+        return Driver(packages, pending=pending, cdi_refresh=refresh)
+    if _next_boot_is_right(case, wanted):
+        load = state["on_disk"] == state["userspace"] and state["loaded"] is None and not state["nouveau"]
+        return Driver(held(case, hold=hold), load=load, reboot="" if load else _reboot_reason(case), pending=pending)
     foreign = _foreign(case, wanted)
-    install = [] if _next_boot_is_right(case, wanted) and not foreign else _packages(case, wanted)
-    packages = held(case, install=install, remove=foreign, hold=hold)
-    load = bool(
-        not install and state["loaded"] is None and state["on_disk"] == state["userspace"] and not state["nouveau"]
-    )
-    reboot = "" if install or load else _reboot_reason(case)
-    return Driver(packages, load=load, reboot=reboot, pending=pending)
+    names = [name for name in _packages(case, wanted) if name not in foreign]
+    packages = held(case, install=names, remove=foreign, spare=_modules_of_other_kernels(case), hold=hold)
+    return Driver(packages, pending=pending)
 
 
 def _is_right(case: Case, wanted: Mapping[str, Any]) -> bool:
@@ -74,16 +74,19 @@ def _accepts(version: str, wanted: Mapping[str, Any]) -> bool:
 def _fault(state: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     said = {"loaded": "module loaded", "on_disk": "module on disk", "userspace": "user space"}
     parts = ", ".join(f"{words} {state[key] or 'none'}" for key, words in said.items())
-    return f"the driver is not {wanted['branch']} at {wanted['minimum']} or later throughout ({parts})"
+    closed = "" if state["loaded"] is None or state["loaded_open"] else ", proprietary"
+    return f"the driver is not {wanted['branch']} at {wanted['minimum']} or later throughout ({parts}{closed})"
 
 
 def _next_boot_is_right(case: Case, wanted: Mapping[str, Any]) -> bool:
     """Tell whether the packages are as wanted, so that loading the module, or a reboot, is all that is missing."""
     state = case.facts["driver"]
     starts = _kernel_of_next_boot(case)
-    on_disk = state["on_disk"] if starts == case.facts["kernel"] else state["on_disk_by_kernel"][starts]
-    is_open = state["open"] or not _needs_open(case)
-    return bool(on_disk and on_disk == state["userspace"] and _accepts(on_disk, wanted) and is_open)
+    same_kernel = starts == case.facts["kernel"]
+    on_disk = state["on_disk"] if same_kernel else state["on_disk_by_kernel"][starts]
+    is_open = state["open"] if same_kernel else not _proprietary(case, wanted)
+    agree = on_disk is not None and on_disk == state["userspace"] and _accepts(on_disk, wanted)
+    return bool(agree and (is_open or not _needs_open(case)))
 
 
 def _kernel_of_next_boot(case: Case) -> str:
@@ -122,23 +125,17 @@ def _foreign(case: Case, wanted: Mapping[str, Any]) -> list[str]:
             "is nvidia, whose modules are built on the host and signed by nobody, and Secure Boot is on",
             "nvidia_driver_provider: ubuntu (signed by Canonical), or turn Secure Boot off in the firmware",
         )
-    driver = installed(case, [DRIVER_PACKAGES])
-    branches = {found.group(1) for name in driver if (found := re.search(r"-(\d{3})(?:-|$)", name))}
-    others = sorted(branches - {branch})
-    foreign = [name for name in driver if any(re.search(rf"-{other}(-|$)", name) for other in others)]
-    if others and not wanted["replace"]:
+    of_branch = {name: _branch(name, case.packages[name]) for name in installed(case, [DRIVER_PACKAGES])}
+    foreign = [name for name, found in of_branch.items() if found not in {None, branch}]
+    if foreign and not wanted["replace"]:
+        others = ", ".join(sorted({str(of_branch[name]) for name in foreign}))
         case.refuse(
             key,
-            f"driver {', '.join(others)} is installed ({len(foreign)} packages), wanted is {branch}",
+            f"driver {others} is installed ({len(foreign)} packages), wanted is {branch}",
             "-e nvidia_driver_replace=true removes it, installs the wanted one and reboots; "
             "or keep it: nvidia_driver_managed: false",
         )
-    closed = [
-        name
-        for name in driver
-        if re.match(rf"(linux-(modules|objects|signatures)-nvidia|nvidia-dkms|nvidia-kernel-source)-{branch}", name)
-        and "-open" not in name
-    ]
+    closed = _proprietary(case, wanted)
     if closed and not wanted["replace"]:
         case.refuse(
             key,
@@ -146,6 +143,19 @@ def _foreign(case: Case, wanted: Mapping[str, Any]) -> list[str]:
             "-e nvidia_driver_replace=true takes the open ones instead; or keep them: nvidia_driver_managed: false",
         )
     return sorted({*foreign, *closed})
+
+
+def _branch(name: str, version: str) -> str | None:
+    """Return the branch of a driver's package, from its name, else from its version; from 590 on names have none."""
+    stem = r"(?:xserver-xorg-video-)?(?:lib)?nvidia(?:-[a-z][a-z0-9]*)*|linux-(?:modules|objects)-nvidia"
+    found = re.match(rf"(?:{stem})-(\d{{3}})(?:-|$)", name) or re.match(r"(?:\d+:)?(\d{3})\.", version)
+    return found.group(1) if found else None
+
+
+def _proprietary(case: Case, wanted: Mapping[str, Any]) -> list[str]:
+    """Return the installed packages that bring or demand proprietary modules of the wanted branch."""
+    parts = r"linux-(modules|objects)-nvidia|nvidia-(dkms|kernel-source|headless(-no-dkms)?|driver)"
+    return [name for name in installed(case, [rf"({parts})-{wanted['branch']}(-.*)?"]) if "-open" not in name]
 
 
 def _flavours(case: Case) -> list[str]:
@@ -219,6 +229,17 @@ def _modules_of_newest_kernel(case: Case, wanted: Mapping[str, Any]) -> list[str
     )
     ubuntus = any(newest.endswith(f"-{flavour.split('-', maxsplit=1)[0]}") for flavour in _flavours(case))
     return [f"linux-modules-nvidia-{series}-open-{newest}"] if waiting and by_ubuntu and ubuntus else []
+
+
+def _modules_of_other_kernels(case: Case) -> list[str]:
+    """Return modules packages of kernels that need not start again: no archive builds those anew for ever.
+
+    In maintenance that is the kernel that runs as well, since a newer one comes with its modules.
+    """
+    found = installed(case, [r"linux-(modules|objects)-nvidia-.*-\d+\.\d+\.\d+-.*"])
+    follows = bool(installed(case, [rf"linux-modules-nvidia-.*-{re.escape(name)}" for name in _flavours(case)]))
+    running = f"-{case.facts['kernel']}"
+    return [name for name in found if not name.endswith(running) or (case.maintain and follows)]
 
 
 def _release(kernel: str) -> tuple[int, ...]:

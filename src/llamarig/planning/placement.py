@@ -28,9 +28,10 @@ class PlacementError(Exception):
 
 def _one_gpu(hardware: Hardware, gpus: list[Gpu]) -> Placement:
     if len(gpus) != 1:
-        declared = ", ".join(gpu.name for gpu in hardware.gpus) or "none"
+        declared = ", ".join(gpu.name for gpu in hardware.gpus)
         msg = f"lays a model on one card, and the service may use {len(gpus)}"
-        raise PlacementError(msg, f"gpus: [<name>], one of: {declared}")
+        detect = "declare the host's cards in host_hardware.gpus; llamarig detect writes them"
+        raise PlacementError(msg, f"gpus: [<name>], one of: {declared}" if declared else detect)
     return Placement(
         settings={"threads": hardware.cpu_threads},
         # The container sees this one card only, so that no device has to be chosen.

@@ -114,7 +114,7 @@ def _cards(case: Case, declared: list[Mapping[str, Any]], driver: Mapping[str, A
             on_bus = ", ".join(found) or "no NVIDIA card"
             remedy = "look whether the card is seated and powered; if it moved or left: llamarig detect"
             case.refuse(key, f"{gpu['name']} is declared at {address}, on the bus is {on_bus}", remedy)
-    if len(declared) > len(found) and not any(gpu.get("pci_address") for gpu in declared):
+    if len(declared) > len(found) and all(gpu.get("pci_address") in {None, *found} for gpu in declared):
         remedy = "look whether every card is seated and powered; if one left: llamarig detect"
         case.refuse(key, f"declares {len(declared)} cards, on the PCI bus are {len(found)}", remedy)
     for card in found.values():
@@ -143,13 +143,26 @@ def _docker(case: Case, wanted: Mapping[str, Any], *, gpu: bool) -> Packages:
                 f"is docker.com, and {', '.join(in_the_way)} of the distribution would have to go",
                 f"apt-get remove {' '.join(in_the_way)}, or docker_engine_source: distribution",
             )
+    main = "docker-ce" if wanted["source"] == "docker.com" else "docker.io"
     missing = [name for name in names if name not in packages]
     pin = wanted["version"] if wanted["source"] == "docker.com" else ""
     pinned = ["docker-ce", "docker-ce-cli"] if pin else []
     strayed = [name for name in pinned if not fnmatch.fnmatch(packages.get(name, ""), pin)]
     wanted_now = names if case.maintain else {*missing, *strayed}
     install = [f"{name}={pin}" if name in pinned else name for name in sorted(wanted_now)]
+    if gpu and main in packages and not any(name.startswith(main) for name in install):
+        _refuse_without_cdi(case, main, "move it: playbooks/maintain.yml; or take docker_engine_source: docker.com")
     return held(case, install=install, hold=[DOCKER_PACKAGES])
+
+
+def _refuse_without_cdi(case: Case, name: str, remedy: str) -> None:
+    version = upstream(case.packages[name])
+    if numbers(version) < numbers(_DOCKER_WITH_CDI):
+        case.refuse(
+            "docker",
+            f"{name} {version} is installed, giving GPUs to containers by CDI needs {_DOCKER_WITH_CDI}",
+            remedy,
+        )
 
 
 def _docker_of_others(case: Case, wanted: Mapping[str, Any], name: str, *, gpu: bool) -> Packages:
@@ -158,12 +171,8 @@ def _docker_of_others(case: Case, wanted: Mapping[str, Any], name: str, *, gpu: 
     case.warnings.append(
         f"{case.host} keeps its {name} {version}: docker_engine_source is {wanted['source']}, and nothing is removed"
     )
-    if gpu and numbers(version) < numbers(_DOCKER_WITH_CDI):
-        case.refuse(
-            "docker",
-            f"{name} {version} is installed, giving GPUs to containers by CDI needs {_DOCKER_WITH_CDI}",
-            f"upgrade it, or stop its containers, apt-get remove {name}, and run again",
-        )
+    if gpu and not case.maintain:
+        _refuse_without_cdi(case, name, f"upgrade it, or stop its containers, apt-get remove {name}, and run again")
     compose = {"docker-ce": ["docker-compose-plugin"], "docker.io": wanted["packages"]}[name]
     install = [item for item in compose if item not in case.packages]
     if case.maintain:
@@ -173,7 +182,7 @@ def _docker_of_others(case: Case, wanted: Mapping[str, Any], name: str, *, gpu: 
 
 def _toolkit(case: Case, wanted: Mapping[str, Any]) -> Packages:
     pin, minimum = str(wanted["version"]), str(wanted["minimum"])
-    if numbers(upstream(pin)) < numbers(minimum):
+    if numbers(pin) < numbers(minimum):
         case.refuse(
             "nvidia_container_toolkit_version",
             f"is {pin}, versions before {minimum} let a container become root on the host (CVE-2025-23266 and later)",
@@ -181,7 +190,7 @@ def _toolkit(case: Case, wanted: Mapping[str, Any]) -> Packages:
         )
     installed = {name: case.packages[name] for name in TOOLKIT_PACKAGES if name in case.packages}
     if not wanted["managed"]:
-        old = [name for name, version in installed.items() if numbers(upstream(version)) < numbers(minimum)]
+        old = [name for name, version in installed.items() if numbers(version) < numbers(minimum)]
         if old or "nvidia-container-toolkit-base" not in installed:
             said = f"{old[0]} is {installed[old[0]]}" if old else "nvidia-container-toolkit-base is not installed"
             remedy = f"bring {minimum} or later by your own means, or nvidia_container_toolkit_managed: true"

@@ -195,6 +195,8 @@ def test_the_module_that_is_loaded_says_itself_whether_it_is_open(
 def test_every_installed_kernel_is_asked_for_its_module(root: Root, modinfo: dict[tuple[str, str], str]) -> None:
     for kernel in (KERNEL, OTHER, "6.8.0-51-generic"):
         root.write(f"lib/modules/{kernel}/modules.dep")
+        root.write(f"lib/modules/{kernel}/kernel/nvidia.ko")
+    root.write("lib/modules/6.8.0-99-generic/modules.dep")  # removed, and not purged
     root.write("lib/modules/6.5.0-9-generic/nothing.but.leftovers")
     modinfo |= {(OTHER, "version"): "580.95.05", ("6.8.0-51-generic", "version"): "580.82.07"}
     found = machine.read(root.path)

@@ -218,7 +218,7 @@ class Box:
                 self.facts["driver"]["on_disk_by_kernel"].clear()
         for item in part.install:
             name, _, version = item.partition("=")
-            packages[name] = version.replace("*", "1.2-1") or "1"
+            packages[name] = version.replace("*", "1.2-1") or ("26.1.5-1" if name == "docker.io" else "1")
             self._driver(name)
         names = [name for name in packages if any(re.fullmatch(pattern, name) for pattern in part.hold)]
         self.facts["held"] = sorted({*self.facts["held"], *names})
@@ -233,7 +233,7 @@ class Box:
             self.facts["packages"][name.replace(modules[2], kernel)] = "1"
         if name in _WITH_USER_SPACE:
             state["userspace"] = NEW
-        if name == "nvidia-driver-580-open":  # its modules are built for every kernel
+        if name in {"nvidia-driver-580-open", "nvidia-dkms-580-server-open"}:  # modules are built for every kernel
             state["on_disk_by_kernel"] |= dict.fromkeys([*self.facts["kernels"], self.facts["kernel"]], NEW)
 
     def _depmod(self) -> None:

@@ -38,6 +38,7 @@ from tests.unit.planning.boxes import (
 
 UBUNTU = ubuntu_driver()
 DESKTOP = {name.replace("-server", ""): "1" for name in UBUNTU if "firmware" not in name}
+BUILT = {name: "1" for name in (*UBUNTU, "nvidia-dkms-580-server-open") if re.match(r"(lib)?nvidia-(?!firmware)", name)}
 BOTH_KERNELS = {KERNEL: OLD, NEWER_KERNEL: NEW}
 # A driver of which half is there is installed by all its names, so that the halves meet.
 WHOLE = [*FRESH, *(name for name in UBUNTU if name not in FRESH and re.match(r"(lib)?nvidia-(?!firmware)", name))]
@@ -139,6 +140,12 @@ STATES = {
         facts(UBUNTU, driver=driver(NEW), kernels=[KERNEL, NEWER_KERNEL]),
         install=[f"linux-modules-nvidia-580-server-open-{NEWER_KERNEL}"],
         cdi_refresh=True,
+    ),
+    "right, from NVIDIA's archive, and a newer kernel waits": State(
+        facts(nvidia_driver(), driver=driver(NEW), kernels=[KERNEL, NEWER_KERNEL]), cdi_refresh=True
+    ),
+    "modules built on the host, half upgraded": State(
+        facts(BUILT, driver=driver(OLD, userspace=NEW)), install=list(BUILT)
     ),
     "open modules installed, the proprietary one loaded under a Blackwell card": State(
         facts(UBUNTU, driver=driver(NEW, loaded_open=False), cards=[BLACKWELL]),

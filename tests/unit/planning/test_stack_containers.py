@@ -63,6 +63,9 @@ STATES = {
     "Docker, not held": State(right(DOCKER_COM)),
     "Docker, held": State(holding(right(DOCKER_COM)), due=False),
     "Docker, held, dpkg interrupted": State(holding(right(DOCKER_COM, interrupted=True))),
+    "Docker, held, beside a runc of the distribution": State(
+        holding(right({**DOCKER_COM, "runc": "1.2.5"})), due=False
+    ),
     "Compose missing": State(
         lacking(holding(right(DOCKER_COM)), "docker-compose-plugin"), install=["docker-compose-plugin"]
     ),
@@ -235,10 +238,13 @@ def test_a_host_gets_the_archives_that_it_needs(found: dict[str, Any], asked: di
     assert paths(found, asked) == names
 
 
-def test_an_archive_that_the_host_names_itself_is_left_alone() -> None:
+@pytest.mark.parametrize("end", ["", "/"])
+def test_an_archive_that_the_host_names_itself_is_left_alone(end: str) -> None:
+    asked = wanted()
+    asked["toolkit"]["repository"] = asked["toolkit"]["repository"] | {"uri": TOOLKIT_URI + end}
     found = right(DOCKER_COM, apt_sources={"/etc/apt/sources.list.d/nvidia.list": [TOOLKIT_URI]})
-    assert paths(found) == ["docker"]
-    (warning,) = decided(found).warnings
+    assert paths(found, asked) == ["docker"]
+    (warning,) = decided(found, asked).warnings
     assert [word for word in (HOST, TOOLKIT_URI, "/etc/apt/sources.list.d/nvidia.list") if word not in warning] == []
 
 
