@@ -26,7 +26,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
         arguments = self._task.args
         # What is said with -e is a word, and every word would be true.
         wanted = {**arguments["wanted"]}
-        for part, key in (("driver", "managed"), ("driver", "replace"), ("toolkit", "managed")):
+        for part, key in (("driver", "managed"), ("driver", "replace"), ("driver", "reboot"), ("toolkit", "managed")):
             wanted[part] = {**wanted[part], key: boolean(wanted[part][key])}
         maintain = boolean(arguments.get("maintain", False))
         stack, problems = decide(host, arguments["facts"], wanted, maintain=maintain)

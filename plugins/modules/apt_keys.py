@@ -40,14 +40,37 @@ fetched: {description: Paths of the keys that were fetched., returned: always, t
 _LARGEST_KEY = 2**20
 
 
-def _fingerprints(module: AnsibleModule, path: str) -> list[str]:
-    """Return the fingerprints of the primary keys in a file; empty where it is none."""
-    with tempfile.TemporaryDirectory(prefix="llamarig-gpg-") as home:
-        command = ["gpg", "--homedir", home, "--batch", "--with-colons", "--show-keys", path]
-        _, out, _ = module.run_command(command)
-    rows = [line.split(":") for line in out.splitlines()]
+def _gpg(module: AnsibleModule, home: str, *arguments: str) -> str:
+    _, out, _ = module.run_command(["gpg", "--homedir", home, "--batch", "--quiet", "--no-tty", *arguments])
+    return str(out)
+
+
+def _primary_keys(listing: str) -> list[str]:
+    """Return the fingerprints of the primary keys in a listing with colons."""
+    rows = [line.split(":") for line in listing.splitlines()]
     after_primary = [rows[number + 1] for number, row in enumerate(rows[:-1]) if row[0] == "pub"]
     return [row[9] for row in after_primary if row[0] == "fpr"]
+
+
+def _exported(module: AnsibleModule, key: dict[str, Any], content: bytes) -> str:
+    """Return the declared key in ASCII as gpg writes it, and nothing else that came with it.
+
+    What was fetched is never written as it came: apt takes every key of a file, also one that gpg passes over.
+    """
+    with tempfile.TemporaryDirectory(prefix="llamarig-gpg-") as home:
+        fetched = os.path.join(home, "fetched")
+        with open(fetched, "wb") as stream:
+            stream.write(content)
+        found = _primary_keys(_gpg(module, home, "--with-colons", "--show-keys", fetched))
+        wanted = key["fingerprint"].upper()
+        if found != [wanted]:
+            module.fail_json(
+                msg=f"{key['url']} is not the key that was declared: wanted {key['fingerprint']}, "
+                f"found {', '.join(found) or 'no key'}\n"
+                "    remedy: ask the archive's owner which fingerprint is right before you change key_fingerprint"
+            )
+        _gpg(module, home, "--import", fetched)
+        return _gpg(module, home, "--armor", "--export", wanted)
 
 
 def _fetch(module: AnsibleModule, key: dict[str, Any]) -> None:
@@ -57,29 +80,27 @@ def _fetch(module: AnsibleModule, key: dict[str, Any]) -> None:
             msg=f"the key of an archive cannot be fetched from {key['url']}: {info['msg']}\n"
             "    remedy: see whether the host reaches it, or name a mirror in the archive's key_url"
         )
+    text = _exported(module, key, response.read(_LARGEST_KEY))
     os.makedirs(os.path.dirname(key["path"]), mode=0o755, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(key["path"]), prefix=".key-")
     try:
-        content = response.read(_LARGEST_KEY)
-        if not content.lstrip().startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----"):
-            module.fail_json(
-                msg=f"{key['url']} is no key in ASCII, which is how apt reads a file named .asc\n"
-                "    remedy: name the armoured key; gpg --enarmor makes one of a binary key"
-            )
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        found = _fingerprints(module, temporary)
-        if found != [key["fingerprint"].upper()]:
-            module.fail_json(
-                msg=f"{key['url']} is not the key that was declared: wanted {key['fingerprint']}, "
-                f"found {', '.join(found) or 'no key'}\n"
-                "    remedy: ask the archive's owner which fingerprint is right before you change key_fingerprint"
-            )
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(text)
         os.chmod(temporary, 0o644)
         os.replace(temporary, key["path"])
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _is_there(module: AnsibleModule, key: dict[str, Any]) -> bool:
+    """Tell whether the declared key, and no other, is in the file already."""
+    if not os.path.exists(key["path"]):
+        return False
+    with tempfile.TemporaryDirectory(prefix="llamarig-gpg-") as home:
+        return _primary_keys(_gpg(module, home, "--with-colons", "--show-keys", key["path"])) == [
+            key["fingerprint"].upper()
+        ]
 
 
 def main() -> None:
@@ -99,11 +120,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    wanted = [
-        key
-        for key in module.params["keys"]
-        if not os.path.exists(key["path"]) or _fingerprints(module, key["path"]) != [key["fingerprint"].upper()]
-    ]
+    wanted = [key for key in module.params["keys"] if not _is_there(module, key)]
     if not module.check_mode:
         for key in wanted:
             _fetch(module, key)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
+import shlex
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -31,7 +33,7 @@ options:
     elements: str
     default: []
   spare:
-    description: Packages that may be removed where the installation is impossible beside them.
+    description: Packages that may go where apt cannot install beside them.
     type: list
     elements: str
     default: []
@@ -101,7 +103,7 @@ class Packages:
             self._call(["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"])
             if self._unfinished():
                 # A package was unpacked before what it depends on: apt-get brings that, and configures both.
-                self._apt("install", "--fix-broken", "--allow-change-held-packages")
+                self._apt("install", "--fix-broken", "--no-remove", "--allow-change-held-packages")
         return owed
 
     def _unfinished(self) -> list[str]:
@@ -109,37 +111,52 @@ class Packages:
         _, out, _ = self.module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"])
         rows = (line.split(" ", 1) for line in out.splitlines())
         names = [name for state, name in rows if state not in ("installed", "config-files", "not-installed")]
-        return names + [name for name in os.listdir("/var/lib/dpkg/updates") if name[:1].isdigit()]
+        journal = os.path.join(os.path.dirname(self._place("Dir::State::status/f")), "updates")
+        return names + [name for name in os.listdir(journal) if name[:1].isdigit()]
 
     def _refresh(self) -> None:
-        code, out, err = self._call(["apt-get", "update", "--error-on=any", *self._lock()])
-        if code != 0:
-            said = [line for line in (out + err).splitlines() if line.startswith(("E:", "W:"))]
-            remedy = (
-                "an archive is used only if it is signed with the key that was declared for it: "
-                "correct its key or its address, or see whether the host reaches it"
-            )
-            lines = ["the package index cannot be refreshed, nothing was installed:", *said, f"    remedy: {remedy}"]
-            self.module.fail_json(msg="\n".join(lines))
+        """Refresh the index; a fault of llamarig's archives ends the run, one of others' is said."""
+        code, out, err = self._call(["apt-get", "update", *self._lock()])
+        said = [line for line in (out + err).splitlines() if line.startswith(("E:", "W:", "Err:"))]
+        if code == 0 and not said:
+            return
+        ours = [uri for uri in self._archives() if any(uri in line for line in said)]
+        if not ours:
+            self.module.warn("\n".join(["apt-get update complains of an archive that is not llamarig's:", *said]))
+            return
+        remedy = (
+            "an archive is used only if it is signed with the key that was declared for it: "
+            "correct its key or its address, or see whether the host reaches it"
+        )
+        lines = ["the package index cannot be refreshed, nothing was installed:", *said, f"    remedy: {remedy}"]
+        self.module.fail_json(msg="\n".join(lines))
+
+    def _place(self, name: str) -> str:
+        """Return a path of apt's, wherever its configuration puts it."""
+        _, out, _ = self._call(["apt-config", "shell", "PLACE", name])
+        return shlex.split(out.strip() or "PLACE=/nowhere")[0].removeprefix("PLACE=").rstrip("/")
+
+    def _archives(self) -> list[str]:
+        """Return the addresses of the archives that the role apt_sources wrote."""
+        found = []
+        for path in glob.glob(f"{self._place('Dir::Etc::sourceparts/d')}/llamarig-*.sources"):
+            with open(path, encoding="utf-8") as stream:
+                found += re.findall(r"^URIs: (\S+?)/?$", stream.read(), re.MULTILINE)
+        return found
 
     def _install(self, packages: list[str], remove: list[str]) -> tuple[list[str], list[str]]:
         """Install and remove in one transaction of apt, all or nothing; return what came and what went."""
-        arguments = self._arguments(packages, remove)
-        code, out, err = self._simulate(arguments)
-        spare = [name for name in self.params["spare"] if name not in remove]
-        if code != 0 and spare:
-            remove = [*remove, *spare]
-            arguments = self._arguments([name for name in packages if name not in spare], remove)
-            code, out, spared = self._simulate(arguments)
-            err += spared
+        arguments = ["--purge", "--allow-change-held-packages", "--allow-downgrades", *packages]
+        arguments += [f"{name}-" for name in remove]
+        code, out, err = self._call(["apt-get", "install", "--simulate", "--no-install-recommends", *arguments])
         if code != 0 and self.dry:
             # The host may not know the archive yet: the files that name it were not written either.
-            return packages, self.params["remove"]
+            return packages, remove
         if code != 0:
             self._refuse(packages or remove, out + err)
         coming = re.findall(r"^Inst (\S+)", out, re.MULTILINE)
         going = re.findall(r"^(?:Remv|Purg) (\S+)", out, re.MULTILINE)
-        strangers = [name for name in going if name not in remove]
+        strangers = [name for name in going if name not in {*remove, *self.params["spare"]}]
         if strangers:
             self.module.fail_json(
                 msg=f"installing {', '.join(packages)} would remove {', '.join(strangers)}: nothing was changed\n"
@@ -148,14 +165,6 @@ class Packages:
         if (coming or going) and not self.dry:
             self._apt("install", *arguments)
         return coming, going
-
-    @staticmethod
-    def _arguments(packages: list[str], remove: list[str]) -> list[str]:
-        options = ["--purge", "--allow-change-held-packages", "--allow-downgrades"]
-        return [*options, *packages, *(f"{name}-" for name in remove)]
-
-    def _simulate(self, arguments: list[str]) -> tuple[int, str, str]:
-        return self._call(["apt-get", "install", "--simulate", "--no-install-recommends", *arguments])
 
     def _refuse(self, packages: list[str], output: str) -> None:
         lines = [line.strip() for line in output.splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 import json
 import os
@@ -88,7 +89,7 @@ def test_the_declared_key_is_written_and_never_asked_for_again(keys: Keys, tmp_p
     place = tmp_path / "keyrings/a.asc"
     first = fetch(keys, tmp_path)
     assert (first["changed"], first["fetched"]) == (True, [str(place)])
-    assert place.read_bytes() == keys.content["/docker"]
+    assert place.read_text(encoding="ascii").startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----")
     assert (place.stat().st_mode & 0o777, place.parent.stat().st_mode & 0o777) == (0o644, 0o755)
     second = fetch(keys, tmp_path, fingerprint=keys.fingerprints["docker"].lower())
     assert (second["changed"], second["fetched"]) == (False, [])
@@ -98,8 +99,21 @@ def test_the_declared_key_is_written_and_never_asked_for_again(keys: Keys, tmp_p
 def test_what_is_no_key_is_refused_and_not_written(keys: Keys, tmp_path: Path) -> None:
     result = fetch(keys, tmp_path, "page")
     assert result["failed"]
-    assert [words for words in (f"{keys.url}/page", "no key in ASCII", "remedy: ") if words not in result["msg"]] == []
-    assert list((tmp_path / "keyrings").iterdir()) == []
+    assert [words for words in (f"{keys.url}/page", "found no key", "remedy: ") if words not in result["msg"]] == []
+    assert not (tmp_path / "keyrings").exists()
+
+
+def test_what_comes_along_with_the_declared_key_is_not_written(keys: Keys, tmp_path: Path) -> None:
+    """apt takes every armoured block of a file; gpg shows the keys alone, so the file must hold nothing else."""
+    command = ["gpg", "--batch", "--dearmor"]
+    other = subprocess.run(command, input=keys.content["/other"], capture_output=True, check=True).stdout
+    stowaway = base64.encodebytes(other).decode()
+    keys.content["/page"] = keys.content["/docker"] + f"\n-----BEGIN FOO-----\n\n{stowaway}-----END FOO-----\n".encode()
+    result = fetch(keys, tmp_path, "page")
+    written = (tmp_path / "keyrings/a.asc").read_text(encoding="ascii")
+    assert result["changed"]
+    assert written.count("-----BEGIN") == 1
+    assert stowaway.splitlines()[0] not in written
 
 
 @pytest.mark.parametrize("name", ["other", "both"])
@@ -109,7 +123,7 @@ def test_any_other_key_is_refused_and_not_written(keys: Keys, tmp_path: Path, na
     found = {"other": keys.fingerprints["other"]}.get(name, ", ".join(keys.fingerprints.values()))
     expected = (f"{keys.url}/{name}", f"wanted {keys.fingerprints['docker']}", f"found {found}", "remedy: ", "owner")
     assert [words for words in expected if words not in result["msg"]] == []
-    assert list((tmp_path / "keyrings").iterdir()) == []
+    assert not (tmp_path / "keyrings").exists()
 
 
 def test_a_wrong_key_leaves_the_one_that_is_there(keys: Keys, tmp_path: Path) -> None:
@@ -117,7 +131,7 @@ def test_a_wrong_key_leaves_the_one_that_is_there(keys: Keys, tmp_path: Path) ->
     result = fetch(keys, tmp_path, "page", fingerprint=keys.fingerprints["other"])
     assert result["failed"]
     (place,) = (tmp_path / "keyrings").iterdir()
-    assert place.read_bytes() == keys.content["/docker"]
+    assert place.read_text(encoding="ascii").startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----")
 
 
 def test_a_key_that_changed_hands_is_fetched_anew(keys: Keys, tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ class System:
         line = f"deb [signed-by={self.archives}/{key}.asc] file:{self.archives}/archive /\n"
         (self.root / "etc/apt/sources.list").write_text(line, encoding="ascii")
 
+    def ours(self, key: str, uri: str = "") -> None:
+        """Name an archive as the role apt_sources does, and none beside it."""
+        (self.root / "etc/apt/sources.list").write_text("")
+        place = self.root / "etc/apt/sources.list.d/llamarig-a.sources"
+        place.parent.mkdir(exist_ok=True)
+        where = uri or f"file:{self.archives}/archive"
+        place.write_text(f"Types: deb\nURIs: {where}\nSuites: /\nSigned-By: {self.archives}/{key}.asc\n")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold dpkg's lock, as another program that installs something does."""
@@ -194,7 +202,7 @@ def test_check_mode_of_what_is_there_says_nothing(system: System) -> None:
 
 
 def test_an_archive_that_nobody_vouches_for_is_not_used(system: System) -> None:
-    system.source("stranger")
+    system.ours("stranger")
     result = system.run(install=["tool"], refresh=True)
     assert result["failed"]
     assert "the package index cannot be refreshed, nothing was installed" in result["msg"]
@@ -204,13 +212,21 @@ def test_an_archive_that_nobody_vouches_for_is_not_used(system: System) -> None:
 
 def test_an_archive_that_does_not_answer_is_not_passed_over(system: System) -> None:
     system.there(install=["tool=1.0"], refresh=True)
-    with (system.root / "etc/apt/sources.list").open("a") as sources:
-        sources.write("deb http://127.0.0.1:1/archive /\n")
+    system.ours("ours", "http://127.0.0.1:1/archive")
     result = system.run(install=["tool"], refresh=True)
     assert all(
         words in result["msg"] for words in ("nothing was installed", "http://127.0.0.1:1/archive", "reaches it")
     )
     assert system.packages() == {"tool": (INSTALLED, "1.0")}
+
+
+def test_an_archive_of_others_that_does_not_answer_is_said_and_passed_over(system: System) -> None:
+    with (system.root / "etc/apt/sources.list").open("a") as sources:
+        sources.write("deb http://127.0.0.1:1/archive /\n")
+    result = system.run(install=["tool"], refresh=True)
+    assert result["changed"]
+    assert "not llamarig's" in str(result["warnings"])
+    assert system.packages() == {"tool": (INSTALLED, "2.0")}
 
 
 def test_a_dpkg_that_was_interrupted_is_completed_first(system: System) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from llamarig.checks.box import Box
 from llamarig.checks.result import CheckResult, fail, ok, warn
-from llamarig.config.packages import DRIVER_PACKAGES, KERNEL_FLAVOUR
+from llamarig.config.packages import DRIVER_HELD, KERNEL_FLAVOUR
 
 _SITE: Final = "run playbooks/site.yml for this host"
 _REBOOT: Final = "sudo systemctl reboot"
@@ -126,7 +126,7 @@ def check_packages_held(box: Box) -> CheckResult | None:
     flavours = "|".join(
         re.escape(found[1]) for item in box.facts["packages"] if (found := re.fullmatch(KERNEL_FLAVOUR, item))
     )
-    patterns = [DRIVER_PACKAGES, *([rf"linux-(image-|headers-)?({flavours})"] if flavours else [])]
+    patterns = [DRIVER_HELD, *([rf"linux-(image-|headers-)?({flavours})"] if flavours else [])]
     movers = [item for item in box.facts["packages"] if any(re.fullmatch(pattern, item) for pattern in patterns)]
     loose = sorted(set(movers) - set(box.facts["held"]))
     if not loose:

@@ -6,6 +6,7 @@ uses the standard library only, and takes the root of the file system as an argu
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -46,6 +47,8 @@ def read(root: str | Path = "/") -> dict[str, Any]:
         "reboot_required": (base / "run/reboot-required").exists(),
         "apt_sources": read_apt_sources(base),
         "apt_keys": [f"/{place.relative_to(base)}" for place in sorted((base / "etc/apt/keyrings").glob("*"))],
+        "persistenced_user": persistenced_user(base),
+        "docker_options": docker_options(base),
         "snap_docker": (base / "snap/docker/current").exists(),
         "packages": packages,
         "held": held,
@@ -131,6 +134,26 @@ def read_apt_sources(base: Path) -> dict[str, list[str]]:
             words = [word for line in uris for word in line.split() if "://" in word or word.startswith("file:")]
             found[f"/{place.relative_to(base)}"] = [word.rstrip("/") for word in words]
     return found
+
+
+def docker_options(base: Path) -> dict[str, Any] | None:
+    """Return what somebody else wrote into daemon.json; None where there is none, or llamarig wrote it."""
+    if (base / "etc/systemd/system/containerd.service.d/llamarig.conf").exists():
+        return None
+    try:
+        options = json.loads(_text(base / "etc/docker/daemon.json") or "null")
+    except ValueError:
+        return None  # Docker does not read it either
+    return options if isinstance(options, dict) else None
+
+
+def persistenced_user(base: Path) -> str:
+    """Return the account of nvidia-persistenced, whose name is its packager's; empty where the daemon has no unit."""
+    units = ("usr/lib/systemd/system", "lib/systemd/system", "etc/systemd/system")
+    if not any((base / place / "nvidia-persistenced.service").exists() for place in units):
+        return ""
+    accounts = re.findall(r"^([^:]+):", _text(base / "etc/passwd") or "", re.MULTILINE)
+    return next((name for name in ("nvidia-persistenced", "nvpd") if name in accounts), "root")
 
 
 def secure_boot(base: Path) -> bool | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llamarig.config.packages import DRIVER_PACKAGES, KERNEL_FLAVOUR
+from llamarig.config.packages import DRIVER_HELD, DRIVER_PACKAGES, KERNEL_FLAVOUR
 from llamarig.planning.case import Case, Packages, held, installed, numbers
 
 
@@ -19,12 +19,14 @@ class Driver:
     """What the driver needs; ``load`` and ``reboot`` follow the packages.
 
     ``reboot`` says why the driver needs one, ``pending`` why the host asks for one that the driver does not need.
+    ``nouveau`` drives the cards now, so the initial ramdisk must learn to leave it out.
     """
 
     packages: Packages = field(default_factory=Packages)
     load: bool = False
     reboot: str = ""
     pending: str = ""
+    nouveau: bool = False
     cdi_refresh: bool = False
 
 
@@ -39,18 +41,42 @@ def decide_driver(case: Case, wanted: Mapping[str, Any]) -> Driver:
             case.refuse("nvidia_driver_managed", f"is false, and {_fault(state, wanted)}", remedy)
         return Driver(cdi_refresh=refresh)
     pending = "packages were upgraded that need it" if case.facts["reboot_required"] else ""
-    hold = [DRIVER_PACKAGES, *_kernel_metapackages(case)]
+    hold = [DRIVER_HELD, *_kernel_metapackages(case)]
     if right:
-        install = [*_modules_of_newest_kernel(case, wanted), *(installed(case, hold) if case.maintain else [])]
-        packages = held(case, install=install, spare=_modules_of_other_kernels(case), hold=hold)
+        install = [*_modules_of_newest_kernel(case, wanted), *_maintained(case, wanted, hold)]
+        packages = held(case, install=install, spare=_modules_by_kernel(case), hold=hold)
         return Driver(packages, pending=pending, cdi_refresh=refresh)
+    nouveau = bool(state["nouveau"])
     if _next_boot_is_right(case, wanted):
-        load = state["on_disk"] == state["userspace"] and state["loaded"] is None and not state["nouveau"]
-        return Driver(held(case, hold=hold), load=load, reboot="" if load else _reboot_reason(case), pending=pending)
+        load = state["on_disk"] == state["userspace"] and state["loaded"] is None and not nouveau
+        reboot = "" if load else _reboot_reason(case)
+        return Driver(held(case, hold=hold), load=load, reboot=reboot, pending=pending, nouveau=nouveau)
     foreign = _foreign(case, wanted)
     names = [name for name in _packages(case, wanted) if name not in foreign]
-    packages = held(case, install=names, remove=foreign, spare=_modules_of_other_kernels(case), hold=hold)
-    return Driver(packages, pending=pending)
+    packages = held(case, install=names, remove=foreign, spare=_modules_by_kernel(case), hold=hold)
+    if state["loaded"] is not None and not wanted["reboot"]:
+        case.refuse(
+            "nvidia_driver_reboot",
+            f"is false, and the driver cannot be changed under the module {state['loaded']} that is loaded",
+            "-e nvidia_driver_reboot=true, when what serves on the host may be interrupted",
+        )
+    return Driver(packages, pending=pending, nouveau=nouveau)
+
+
+def _maintained(case: Case, wanted: Mapping[str, Any], hold: list[str]) -> list[str]:
+    """Return what maintenance brings to the newest: what is held, unless it is from another archive than the wanted."""
+    if not case.maintain:
+        return []
+    library = next((name for name in installed(case, [r"libnvidia-compute-\d+(-server)?"])), "")
+    # Ubuntu's own versions say for which release they were made: 580.95.05-0ubuntu0.24.04.1; NVIDIA's end in ubuntu1.
+    provider = "ubuntu" if "ubuntu0." in case.packages.get(library, "ubuntu0.") else "nvidia"
+    if provider != wanted["provider"]:
+        case.warnings.append(
+            f"{case.host} has its driver from {provider} and not from {wanted['provider']} (nvidia_driver_provider): "
+            "it is not moved"
+        )
+        return []
+    return installed(case, hold)
 
 
 def _is_right(case: Case, wanted: Mapping[str, Any]) -> bool:
@@ -132,7 +158,7 @@ def _foreign(case: Case, wanted: Mapping[str, Any]) -> list[str]:
         case.refuse(
             key,
             f"driver {others} is installed ({len(foreign)} packages), wanted is {branch}",
-            "-e nvidia_driver_replace=true removes it, installs the wanted one and reboots; "
+            "-e nvidia_driver_replace=true -e nvidia_driver_reboot=true puts the wanted one in its place; "
             "or keep it: nvidia_driver_managed: false",
         )
     closed = _proprietary(case, wanted)
@@ -140,7 +166,8 @@ def _foreign(case: Case, wanted: Mapping[str, Any]) -> list[str]:
         case.refuse(
             key,
             f"the proprietary modules are installed ({', '.join(closed)}), and the driver is not right",
-            "-e nvidia_driver_replace=true takes the open ones instead; or keep them: nvidia_driver_managed: false",
+            "-e nvidia_driver_replace=true -e nvidia_driver_reboot=true takes the open ones instead; "
+            "or keep them: nvidia_driver_managed: false",
         )
     return sorted({*foreign, *closed})
 
@@ -210,12 +237,14 @@ def _packages_of_ubuntu(case: Case, flavours: list[str], wanted: Mapping[str, An
     names = [f"nvidia-headless-no-dkms-{series}-open", f"nvidia-utils-{series}"]
     if f"nvidia-dkms-{series}-open" in case.packages:
         return names  # modules are built on this host, for every kernel
-    metapackages = [f"linux-modules-nvidia-{series}-open-{flavour}" for flavour in flavours]
-    names = [*metapackages, *names]
+    # linux-virtual is the generic kernel with fewer modules; drivers are made for the generic one.
+    kernels = dict.fromkeys(flavour.replace("virtual", "generic") for flavour in flavours)
+    names = [*(f"linux-modules-nvidia-{series}-open-{flavour}" for flavour in kernels), *names]
     if case.facts["driver"]["on_disk"] is None and all(name in case.packages for name in names):
         # The metapackages follow another kernel than the one that runs: its own modules are asked for by name.
         names.insert(0, f"linux-modules-nvidia-{series}-open-{case.facts['kernel']}")
-    return names
+    # The modules bring the newest kernel along, and only these bring all of it, drivers of network cards too.
+    return [*names, *installed(case, _kernel_metapackages(case))]
 
 
 def _modules_of_newest_kernel(case: Case, wanted: Mapping[str, Any]) -> list[str]:
@@ -227,19 +256,20 @@ def _modules_of_newest_kernel(case: Case, wanted: Mapping[str, Any]) -> list[str
     waiting = (
         _release(newest) > _release(case.facts["kernel"]) and newest not in case.facts["driver"]["on_disk_by_kernel"]
     )
-    ubuntus = any(newest.endswith(f"-{flavour.split('-', maxsplit=1)[0]}") for flavour in _flavours(case))
-    return [f"linux-modules-nvidia-{series}-open-{newest}"] if waiting and by_ubuntu and ubuntus else []
+    ubuntus = any(
+        newest.endswith(f"-{flavour.split('-', maxsplit=1)[0].replace('virtual', 'generic')}")
+        for flavour in _flavours(case)
+    )
+    if not (waiting and by_ubuntu and ubuntus):
+        return []
+    has_extra = f"linux-modules-extra-{case.facts['kernel']}" in case.packages
+    extra = [f"linux-modules-extra-{newest}"] if has_extra else []
+    return [f"linux-modules-nvidia-{series}-open-{newest}", *extra]
 
 
-def _modules_of_other_kernels(case: Case) -> list[str]:
-    """Return modules packages of kernels that need not start again: no archive builds those anew for ever.
-
-    In maintenance that is the kernel that runs as well, since a newer one comes with its modules.
-    """
-    found = installed(case, [r"linux-(modules|objects)-nvidia-.*-\d+\.\d+\.\d+-.*"])
-    follows = bool(installed(case, [rf"linux-modules-nvidia-.*-{re.escape(name)}" for name in _flavours(case)]))
-    running = f"-{case.facts['kernel']}"
-    return [name for name in found if not name.endswith(running) or (case.maintain and follows)]
+def _modules_by_kernel(case: Case) -> list[str]:
+    """Return the modules packages of single kernels: one that its archive builds no more may go."""
+    return installed(case, [r"linux-(modules|objects|signatures)-nvidia-.*\d+\.\d+\.\d+-.*"])
 
 
 def _release(kernel: str) -> tuple[int, ...]:

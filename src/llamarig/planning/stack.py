@@ -40,6 +40,14 @@ _IN_DOCKERS_WAY: Final = (
     "runc",
 )
 DOCKER_PACKAGES: Final = r"docker-.*|docker\.io|containerd(\.io)?|runc"
+# What unattended-upgrades leaves alone, by the beginnings of names; playbooks/maintain.yml moves it.
+_NEVER_UPGRADED: Final = ("docker", "containerd", "runc", "nvidia-container", "libnvidia-container")
+_NEVER_UPGRADED_DRIVER: Final = (
+    "nvidia-",
+    "libnvidia-",
+    "linux-modules-nvidia-",
+    "linux-(image-|headers-)?(generic|lowlatency|virtual|nvidia|oem)",
+)
 # Docker reads CDI specifications as the toolkit writes them since this version (toolkit 1.19.1 release notes).
 _DOCKER_WITH_CDI: Final = "26.1"
 
@@ -55,6 +63,7 @@ class Stack:
     archives: list[dict[str, Any]]
     keys: list[dict[str, str]]
     pins: list[dict[str, Any]]
+    never_upgraded: list[str]
     refresh_index: bool
     warnings: list[str]
 
@@ -88,7 +97,8 @@ def decide(
     ]
     refresh = any(part.install for part in (driver.packages, docker, toolkit))
     pins = _pins(driver_wanted, docker_wanted, wanted["toolkit"], gpu=gpu)
-    stack = Stack(gpu, driver, docker, toolkit, archives, keys, pins, refresh, case.warnings)
+    moved = [*_NEVER_UPGRADED, *(_NEVER_UPGRADED_DRIVER if gpu and driver_wanted["managed"] else ())]
+    stack = Stack(gpu, driver, docker, toolkit, archives, keys, pins, moved, refresh, case.warnings)
     return stack, case.problems
 
 
@@ -117,10 +127,12 @@ def _cards(case: Case, declared: list[Mapping[str, Any]], driver: Mapping[str, A
     if len(declared) > len(found) and all(gpu.get("pci_address") in {None, *found} for gpu in declared):
         remedy = "look whether every card is seated and powered; if one left: llamarig detect"
         case.refuse(key, f"declares {len(declared)} cards, on the PCI bus are {len(found)}", remedy)
-    for card in found.values():
-        if card["architecture"] == "older" and driver["managed"]:
-            remedy = "take the card out, or leave the driver to you: nvidia_driver_managed: false"
-            case.refuse(key, f"{card['name']} at {card['address']} is too old for the open kernel modules", remedy)
+    older = [f"{card['name']} at {card['address']}" for card in found.values() if card["architecture"] == "older"]
+    if older and len(older) == len(found) and driver["managed"]:
+        remedy = "leave the driver to you: nvidia_driver_managed: false"
+        case.refuse(key, f"{', '.join(older)}: too old for the open kernel modules", remedy)
+    elif older:
+        case.warnings.append(f"{case.host} has {', '.join(older)}, too old for the open kernel modules: it is not used")
     if found and not declared:
         names = ", ".join(card["name"] for card in found.values())
         case.warnings.append(f"{case.host} has {names}, and declares none: llamarig detect writes what to declare")
@@ -143,16 +155,35 @@ def _docker(case: Case, wanted: Mapping[str, Any], *, gpu: bool) -> Packages:
                 f"is docker.com, and {', '.join(in_the_way)} of the distribution would have to go",
                 f"apt-get remove {' '.join(in_the_way)}, or docker_engine_source: distribution",
             )
+    _daemon_json(case, wanted["options"])
     main = "docker-ce" if wanted["source"] == "docker.com" else "docker.io"
     missing = [name for name in names if name not in packages]
     pin = wanted["version"] if wanted["source"] == "docker.com" else ""
     pinned = ["docker-ce", "docker-ce-cli"] if pin else []
     strayed = [name for name in pinned if not fnmatch.fnmatch(packages.get(name, ""), pin)]
+    newer = [name for name in strayed if numbers(packages.get(name, "")) > numbers(pin)]
+    if newer:
+        case.refuse(
+            "docker_engine_version",
+            f"is {pin}, and {newer[0]} {packages[newer[0]]} is installed: Docker does not go back with what it keeps",
+            "raise the pin in group_vars/all/versions.yml, or downgrade by hand",
+        )
     wanted_now = names if case.maintain else {*missing, *strayed}
     install = [f"{name}={pin}" if name in pinned else name for name in sorted(wanted_now)]
     if gpu and main in packages and not any(name.startswith(main) for name in install):
         _refuse_without_cdi(case, main, "move it: playbooks/maintain.yml; or take docker_engine_source: docker.com")
     return held(case, install=install, hold=[DOCKER_PACKAGES])
+
+
+def _daemon_json(case: Case, options: Mapping[str, Any]) -> None:
+    """Refuse to replace a daemon.json that somebody wrote, where that would take options away."""
+    lost = sorted(set(case.facts["docker_options"] or {}) - set(options))
+    if lost:
+        case.refuse(
+            "docker_engine_daemon_options",
+            f"lacks {', '.join(lost)}, which /etc/docker/daemon.json has; that file becomes llamarig's",
+            "add them there, or take them out of the file",
+        )
 
 
 def _refuse_without_cdi(case: Case, name: str, remedy: str) -> None:
@@ -167,6 +198,7 @@ def _refuse_without_cdi(case: Case, name: str, remedy: str) -> None:
 
 def _docker_of_others(case: Case, wanted: Mapping[str, Any], name: str, *, gpu: bool) -> Packages:
     """Judge a Docker from the source that was not asked for: it stays where it can do the work."""
+    _daemon_json(case, wanted["options"])
     version = upstream(case.packages[name])
     case.warnings.append(
         f"{case.host} keeps its {name} {version}: docker_engine_source is {wanted['source']}, and nothing is removed"
@@ -239,6 +271,9 @@ def _pins(
     if gpu and driver["managed"] and driver["provider"] == "ubuntu":
         # NVIDIA's archive carries packages of the same names, which must not be mixed with Ubuntu's.
         pins.append({"packages": "*nvidia*", "pin": "origin developer.download.nvidia.com", "priority": 100})
+    if gpu and driver["managed"] and driver["provider"] == "nvidia":
+        # Its packages have no upper bound: a dependency would bring the newest branch.
+        pins.append({"packages": "*nvidia*", "pin": f"version {driver['branch']}.*", "priority": 990})
     if gpu and toolkit["managed"]:
         names = " ".join(TOOLKIT_PACKAGES)
         pins.append({"packages": names, "pin": f"version {toolkit['version']}", "priority": 990})

@@ -68,7 +68,7 @@ def test_of_an_empty_root_nothing_is_known(root: Root, modinfo: dict[tuple[str, 
     }
     assert found.pop("apt_sources") == {"/etc/apt/sources.list": []}
     assert {key: value for key, value in found.items() if value} == {}
-    assert [key for key, value in found.items() if value is None] == ["memory_mib", "kernel", "cdi"]
+    assert [key for key, value in found.items() if value is None] == ["memory_mib", "kernel", "cdi", "docker_options"]
 
 
 def test_a_machine_says_what_it_is(root: Root, modinfo: dict[tuple[str, str], str]) -> None:

@@ -64,7 +64,7 @@ def ubuntu_driver(branch: str = "580", *, modules: str = "server-open", kernel: 
         f"nvidia-firmware-{branch}-server-{branch}.82.07",
         *(name.format(f"{branch}-server") for name in _USER_SPACE),
     ]
-    return dict.fromkeys(names, "1")
+    return dict.fromkeys(names, f"{NEW}-0ubuntu0.24.04.1")
 
 
 def nvidia_driver() -> dict[str, str]:
@@ -123,6 +123,8 @@ def facts(packages: Mapping[str, str] | None = None, **changes: Any) -> dict[str
         "apt_sources": {},
         "apt_keys": [],
         "snap_docker": False,
+        "docker_options": None,
+        "persistenced_user": "",
         "packages": there,
         "held": sorted([*DOCKER_COM, *TOOLKIT]),
         "interrupted": False,
@@ -154,8 +156,10 @@ def wanted(system: str = "ubuntu_24_04", gpus: list[dict[str, Any]] | None = Non
             "provider": "",
             "repository": {},
             "replace": False,
+            # What a site says that lets its boxes be rebooted.
+            "reboot": True,
         },
-        "docker": {"source": "", "version": "5:29.*", "repository": {}},
+        "docker": {"source": "", "version": "5:29.*", "repository": {}, "options": {}},
         "toolkit": {
             "managed": True,
             "version": PIN,

@@ -16,7 +16,9 @@ from tests.unit.planning.boxes import (
     NEW,
     NEWER_KERNEL,
     OLD,
+    PASCAL,
     TOOLKIT,
+    card,
     decided,
     driver,
     facts,
@@ -127,3 +129,57 @@ def test_missing_cards_are_noticed_where_only_one_has_an_address() -> None:
     declared = [gpu("a", "0000:01:00.0"), gpu("b"), gpu("c")]
     (problem,) = refused(facts(ubuntu_driver(), driver=driver(NEW)), wanted(gpus=declared))
     assert "declares 3 cards, on the PCI bus are 1" in problem.message
+
+
+def test_a_driver_is_not_changed_under_the_one_that_runs_unless_a_reboot_is_allowed() -> None:
+    found = facts(ubuntu_driver(), driver=driver(OLD, userspace=NEW))
+    (problem,) = refused(found, wanted(driver={"reboot": False}))
+    assert problem.key == "nvidia_driver_reboot"
+    assert "nvidia_driver_reboot=true" in problem.remedy
+    assert refused(facts(), wanted(driver={"reboot": False})) == [], "nothing runs on a fresh box"
+
+
+def test_docker_is_not_taken_back_below_what_it_is() -> None:
+    newer = dict.fromkeys(("docker-ce", "docker-ce-cli"), "5:30.0.1-1~ubuntu.24.04~noble")
+    (problem,) = refused(facts({**ubuntu_driver(), **newer}, driver=driver(NEW)))
+    assert problem.key == "docker_engine_version"
+    assert "5:30.0.1" in problem.message
+
+
+def test_a_daemon_json_that_somebody_wrote_is_not_replaced_in_silence() -> None:
+    theirs = {"data-root": "/data/docker", "runtimes": {"nvidia": {}}, "log-driver": "local"}
+    found = facts(ubuntu_driver(), driver=driver(NEW), docker_options=theirs)
+    (problem,) = refused(found, wanted(docker={"options": {"log-driver": "json-file"}}))
+    assert "data-root, runtimes" in problem.message
+    assert refused(found, wanted(docker={"options": theirs})) == []
+
+
+def test_an_old_card_for_the_display_is_no_reason_to_refuse() -> None:
+    stack = decided(facts(ubuntu_driver(), driver=driver(NEW), cards=[card(), PASCAL]))
+    assert any("too old" in warning for warning in stack.warnings)
+
+
+def test_a_virtual_machine_follows_the_generic_kernel() -> None:
+    found = lacking(facts({"linux-virtual": "1", "linux-image-virtual": "1"}), "linux-image-generic", "linux-generic")
+    install = decided(found).driver.packages.install
+    assert "linux-modules-nvidia-580-server-open-generic" in install
+    assert "linux-virtual" in install
+
+
+def test_a_driver_of_another_archive_is_not_moved_by_maintenance() -> None:
+    stack, problems = decide(HOST, facts(nvidia_driver(), driver=driver(NEW)), wanted(), maintain=True)
+    assert (problems, stack.driver.packages.install) == ([], [])
+    assert any("nvidia_driver_provider" in warning for warning in stack.warnings)
+
+
+def test_what_is_left_to_its_owner_is_upgraded_by_its_owner() -> None:
+    unmanaged = decided(facts(ubuntu_driver(), driver=driver(NEW)), wanted(driver={"managed": False}))
+    without = decided(lacking(facts(cards=[]), *TOOLKIT), wanted(gpus=[]))
+    for stack in (unmanaged, without):
+        assert not [pattern for pattern in stack.never_upgraded if pattern.startswith("linux-")]
+
+
+def test_modules_of_one_kernel_are_not_held_and_may_go_with_it() -> None:
+    packages = decided(facts(ubuntu_driver(), driver=driver(NEW))).driver.packages
+    by_kernel = f"linux-modules-nvidia-580-server-open-{KERNEL}"
+    assert not [pattern for pattern in packages.hold if re.fullmatch(pattern, by_kernel)]

@@ -47,7 +47,7 @@ REFUSALS = {
         facts(ubuntu_driver("570"), driver=driver("570.133.20")),
         "nvidia_driver",
         ("570", "580", f"{len(ubuntu_driver('570'))} packages"),
-        ("nvidia_driver_replace=true", "reboots", "nvidia_driver_managed: false"),
+        ("nvidia_driver_replace=true", "nvidia_driver_reboot=true", "nvidia_driver_managed: false"),
     ),
     "driver 570 and 575": Refusal(
         facts({**ubuntu_driver("570"), "libnvidia-compute-575": "1"}, driver=driver("570.133.20")),
@@ -106,10 +106,11 @@ REFUSALS = {
         ("apt-get install linux-generic", "nvidia_driver_provider: nvidia"),
     ),
     "a card before Turing": Refusal(
-        facts(cards=[card(), PASCAL]),
+        facts(cards=[PASCAL]),
         "host_hardware.gpus",
         ("1b80", "0000:09:00.0", "too old"),
-        ("take the card out", "nvidia_driver_managed: false"),
+        ("nvidia_driver_managed: false",),
+        wanted(gpus=[]),
     ),
     "a declared card that is not on the bus": Refusal(
         facts(cards=[card(address="0000:02:00.0"), BLACKWELL]),
@@ -165,4 +166,4 @@ def test_what_is_not_ours_to_change_is_refused_with_a_remedy(refusal: Refusal) -
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     found = facts(ubuntu_driver("570"), driver=driver("570.133.20", run_file=True), secure_boot=True, snap_docker=True)
     keys = [problem.key for problem in refused({**found, "cards": [card(), PASCAL]}, BY_NVIDIA)]
-    assert keys == ["host_hardware.gpus", "nvidia_driver", "nvidia_driver_provider", "nvidia_driver", "docker"]
+    assert keys == ["nvidia_driver", "nvidia_driver_provider", "nvidia_driver", "docker"]
