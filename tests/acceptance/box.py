@@ -33,7 +33,10 @@ class Box:
     def attempt(self, command: str, *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         ssh = ["ssh", "-F", str(LAB / "ssh_config"), "-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
         ssh += ["-o", f"ControlPath=/tmp/llamarig-test-{os.getpid()}-%n", self.name, command]
-        return subprocess.run(ssh, capture_output=True, text=True, check=False, timeout=timeout)
+        # ssh makes the terminal that it is given non-blocking, which Ansible refuses afterwards.
+        return subprocess.run(
+            ssh, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout
+        )
 
     def llamarig(self, *words: str) -> dict[str, Any]:
         done = self.attempt(f"sudo llamarig {' '.join(words)} --json")

@@ -74,13 +74,29 @@ def test_a_toolkit_with_known_holes() -> None:
 
 
 def test_a_driver_by_the_run_file(used: Box) -> None:
-    used.run("sudo touch /usr/bin/nvidia-uninstall && sudo mv /sys/module/nvidia /sys/module/was-nvidia")
+    used.run("sudo touch /usr/bin/nvidia-uninstall")
     try:
-        output = refused()
+        output = refused(*said(nvidia_driver_minimum="580.200.00"))
     finally:
-        used.run("sudo rm /usr/bin/nvidia-uninstall && sudo mv /sys/module/was-nvidia /sys/module/nvidia")
+        used.run("sudo rm /usr/bin/nvidia-uninstall")
     assert ".run file" in output
     assert "nvidia-uninstall" in output
+
+
+def test_a_driver_under_the_one_that_runs_where_no_reboot_is_allowed() -> None:
+    output = refused(*said(nvidia_driver_minimum="580.200.00", nvidia_driver_reboot=False))
+    assert "cannot be changed under the module" in output
+    assert "nvidia_driver_reboot=true" in output
+
+
+def test_a_daemon_json_of_somebody_else(used: Box) -> None:
+    mark = "/etc/systemd/system/containerd.service.d/llamarig.conf"
+    used.run(f"sudo mv {mark} {mark}.away")
+    try:
+        output = refused(*said(docker_engine_daemon_options={"log-driver": "json-file"}))
+    finally:
+        used.run(f"sudo mv {mark}.away {mark}")
+    assert "docker_engine_daemon_options: lacks default-ulimits, features" in output
 
 
 def test_a_declared_card_that_is_not_there() -> None:
