@@ -44,12 +44,15 @@ def check_models(box: Box) -> CheckResult:
 
 
 def check_space(box: Box) -> CheckResult:
-    """The file systems that fill up have room."""
+    """The file systems that fill up have room: for models, for images, for the host itself."""
     name = "space"
     low = []
-    for path in ("/", paths.STATE, *{spec.models_dir for spec in box.specs.all()}):
+    seen = set()
+    images = ("/var/lib/docker", "/var/lib/containerd")
+    for path in ("/", paths.STATE, *images, *sorted({spec.models_dir for spec in box.specs.all()})):
         place = box.specs.path(path)
-        if place.is_dir():
+        if place.is_dir() and place.stat().st_dev not in seen:
+            seen.add(place.stat().st_dev)
             free = shutil.disk_usage(place).free / 2**30
             if free < _LOW_SPACE_GIB:
                 low.append(f"{path} has {free:.1f} GiB free")

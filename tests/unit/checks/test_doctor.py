@@ -134,15 +134,11 @@ def test_a_switch_that_was_cut_off_is_a_warning(host: Host) -> None:
     assert "a switch to beta is under way or was cut off" in found.message
 
 
-def test_little_room_is_a_warning_that_names_the_place(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    full = below(host.root, paths.STATE)
-
-    def usage(place: Path) -> Usage:
-        return Usage(1 << 50, 0, 1 << 30 if place == full else 1 << 50)
-
-    monkeypatch.setattr(shutil, "disk_usage", usage)
+def test_little_room_is_a_warning_that_names_each_file_system_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    below(host.root, "/var/lib/docker").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 50, 0, 1 << 30))
     found = result(host, "space")
-    assert (found.status, found.message) == (Status.WARN, f"{paths.STATE} has 1.0 GiB free")
+    assert (found.status, found.message) == (Status.WARN, "/ has 1.0 GiB free")
     assert found.remedy
 
 
