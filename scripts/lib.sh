@@ -46,7 +46,6 @@ silicon_packages() { printf '%s\n' gcc libc6-dev gpg gpg-agent; }
 
 lab_packages() {
   printf '%s\n' mmdebstrap iptables
-  silicon_packages
   # A Docker from elsewhere is left alone; Debian 13 has the command in a package of its own.
   command -v dockerd >/dev/null || echo docker.io
   if ! command -v docker >/dev/null && [ -n "$(apt-cache search --names-only '^docker-cli$')" ]; then echo docker-cli; fi

@@ -196,7 +196,7 @@ class Lab:
             silicon_host.equip(name, host, cards, archives)
         else:
             self.say(f"starting {host}")
-            self._create(host, name, image, [])
+            self._create(host, name, image, machine.hidden_bus())
         keys = self.directory / "hosts" / host
         keys.mkdir(parents=True, exist_ok=True)
         host_key = keys / "ssh_host_ed25519_key"

@@ -125,6 +125,11 @@ def capabilities() -> list[str]:
     return [name for name in names if not (old and name in known_since_23)]
 
 
+def hidden_bus(bus: Path = Path("/sys/bus/pci/devices")) -> list[str]:
+    """Return what hides the PCI bus from a container: a lab host must not provision the cards of its machine."""
+    return ["--tmpfs", str(bus)] if bus.is_dir() else []
+
+
 def legacy_cgroups() -> bool:
     """Tell whether this machine has cgroup v1, which systemd 257 must be told to accept."""
     return not Path("/sys/fs/cgroup/cgroup.controllers").exists()

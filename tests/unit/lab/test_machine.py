@@ -92,3 +92,8 @@ def test_lab_hosts_are_made_of_this_machines_distribution_where_it_can_be(
     (apt / "sources.list").write_text("".join(lines), encoding="utf-8")
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
     assert (machine.base().suite, machine.base().mirror) == (suite, mirror)
+
+
+def test_the_cards_of_this_machine_are_hidden_from_lab_hosts(tmp_path: Path) -> None:
+    assert machine.hidden_bus(tmp_path) == ["--tmpfs", str(tmp_path)]
+    assert machine.hidden_bus(tmp_path / "none") == []
