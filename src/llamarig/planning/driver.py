@@ -67,7 +67,7 @@ def _maintained(case: Case, wanted: Mapping[str, Any], hold: list[str]) -> list[
     """Return what maintenance brings to the newest: what is held, unless it is from another archive than the wanted."""
     if not case.maintain:
         return []
-    library = next((name for name in installed(case, [r"libnvidia-compute-\d+(-server)?"])), "")
+    library = next(iter(installed(case, [r"libnvidia-compute-\d+(-server)?"])), "")
     # Ubuntu's own versions say for which release they were made: 580.95.05-0ubuntu0.24.04.1; NVIDIA's end in ubuntu1.
     provider = "ubuntu" if "ubuntu0." in case.packages.get(library, "ubuntu0.") else "nvidia"
     if provider != wanted["provider"]:
