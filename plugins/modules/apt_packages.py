@@ -43,7 +43,7 @@ options:
     elements: str
     default: []
   refresh:
-    description: Refresh the package index before anything is installed.
+    description: Refresh the package index, before anything is installed; by itself that is no change.
     type: bool
     default: false
   lock_timeout_seconds:
@@ -82,9 +82,9 @@ class Packages:
         repaired = self._repair()
         coming: list[str] = []
         going: list[str] = []
+        if self.params["refresh"] and not self.dry:
+            self._refresh()
         if self.params["install"] or self.params["remove"]:
-            if self.params["refresh"] and not self.dry:
-                self._refresh()
             coming, going = self._install(self.params["install"], self.params["remove"])
         held = self._hold()
         return {
