@@ -62,45 +62,12 @@ class Strategy(StrEnum):
     """How one server is laid over GPUs and CPU."""
 
     A = "A"
+    B = "B"
+    C = "C"
+    D = "D"
+    FIT = "fit"
+    AUTO = "auto"
     CPU = "cpu"
-
-
-class ModelFile(Record):
-    """One GGUF file: where it comes from, and how it is known to be the right one."""
-
-    name: ModelPath = Field(
-        description="Path below the models directory, of letters, digits and `. _ + - /`; the first file is the model."
-    )
-    bytes: Annotated[int, Field(gt=0)] | None = Field(
-        default=None, description="Size. A file that a service uses must have it."
-    )
-    sha256: Sha256 | None = Field(default=None, description="Checksum. A file that a service uses must have it.")
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")] | None = Field(
-        default=None, description="Where the host fetches it. A file has a url or a path, not both."
-    )
-    path: str | None = Field(
-        default=None,
-        description="Where it is on the control node, from where it is pushed; a relative path begins at the checkout.",
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> ModelFile:
-        if self.url and self.path:
-            msg = "has both url and path; a file has one source"
-            raise ValueError(msg)
-        return self
-
-
-class Profile(Record):
-    """A model with its recommended server settings."""
-
-    description: str = Field(default="", description="What a person should know when choosing it.")
-    files: Annotated[list[ModelFile], Field(min_length=1)] = Field(
-        description="Its files. The engine is started with the first, so of a split model that is the first part."
-    )
-    server: dict[str, ServerValue] = Field(
-        default={}, description="Recommended llama-server options: long option in snake_case, and its value."
-    )
 
 
 class Service(Record):
@@ -115,6 +82,14 @@ class Service(Record):
         default=None,
         description="Cards that it may use, by their names in `host_hardware.gpus`; without it, all of the host's.",
     )
+    blocks: dict[Slug, Annotated[int, Field(ge=0)]] | None = Field(
+        default=None,
+        description=(
+            "A layout of one's own for B, C and D: how many blocks lie on each card, by its name; under D, how many"
+            " with their experts. Without it, the planner finds the most that fit."
+        ),
+    )
+    vision: bool = Field(default=False, description="Whether it loads the profile's vision projector (`mmproj`).")
     port: Port = Field(description="Port on the host. Each service of a host has its own; 8081 is not free.")
     bind: str = Field(
         default="127.0.0.1",

@@ -113,6 +113,7 @@ class Shape:
         vocabulary: how many tokens it knows.
         tensors: every tensor, also those that the engine does not load.
         source: ``header`` when read from a file; ``published`` when put together from what its maker publishes.
+        cache: for what planning computes from it more than once.
 
     """
 
@@ -121,7 +122,7 @@ class Shape:
     vocabulary: int
     tensors: tuple[Tensor, ...]
     source: str = "header"
-    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False, hash=False)
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False, hash=False)
 
     @cached_property
     def by_name(self) -> dict[str, Tensor]:

@@ -13,9 +13,12 @@ from typing import Any, Final
 SCHEMA_VERSION: Final = 1
 # What people read but the running container does not depend on: a change here restarts nothing.
 _NOT_HASHED: Final = {
+    "asked",
+    "considered",
     "description",
     "host",
     "load_timeout_seconds",
+    "memory",
     "origins",
     "profile",
     "reason",
@@ -34,6 +37,79 @@ class SpecFile:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """What one device holds of a service, predicted, in MiB.
+
+    Attributes:
+        name: the card's name in the inventory.
+        uuid: of the card.
+        memory: all it has.
+        kept: what no service may take: the site's reserve, the driver's, and a margin.
+        context: what the service's process takes before a model is loaded.
+        weights, cache, compute: as the engine's own breakdown names them: model, context, compute.
+
+    """
+
+    name: str
+    uuid: str
+    memory: int
+    kept: int
+    context: int
+    weights: int
+    cache: int
+    compute: int
+
+    @property
+    def taken(self) -> int:
+        """What the service takes of it."""
+        return self.context + self.weights + self.cache + self.compute
+
+    @property
+    def free(self) -> int:
+        """What is left for others; negative where it does not fit."""
+        return self.memory - self.kept - self.taken
+
+
+@dataclass(frozen=True, slots=True)
+class HostMemory:
+    """What the host holds of a service, predicted, in MiB; ``other`` is the process, prompt cache and checkpoints."""
+
+    limit: int
+    weights: int
+    cache: int
+    compute: int
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a service takes, predicted.
+
+    Attributes:
+        devices: of each card, in the server's order.
+        host: of the host.
+        shape: ``header`` where the model's file was read, ``published`` where sizes of tensors are its maker's word.
+        uncertainty: MiB by which a device's compute buffer may differ.
+        logits: MiB that llama-fit-params counts more than a server takes, on the device of the output.
+        unknown: what was not predicted.
+
+    """
+
+    devices: list[DeviceMemory]
+    host: HostMemory
+    shape: str
+    uncertainty: int
+    logits: int
+    unknown: list[str]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Memory:
+        """Build it from its JSON."""
+        devices = [DeviceMemory(**device) for device in data["devices"]]
+        return cls(**{**data, "devices": devices, "host": HostMemory(**data["host"])})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One service, complete and explicit."""
@@ -44,7 +120,10 @@ class Spec:
     profile: str
     description: str
     strategy: str
+    asked: str = ""
     reason: str
+    considered: list[str] = field(default_factory=list)
+    memory: Memory | None = None
     image: str
     bind: str
     port: int
@@ -96,6 +175,8 @@ class Spec:
         values = {key: value for key, value in data.items() if key in known}
         try:
             values["files"] = [SpecFile(**item) for item in values["files"]]
+            if values.get("memory") is not None:
+                values["memory"] = Memory.from_dict(values["memory"])
             return cls(**values)
         except (KeyError, TypeError) as error:
             msg = f"incomplete spec: {error}"

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from llamarig.control import docs_host, docs_intent
+from llamarig.control import docs_catalogue, docs_host, docs_intent
 from llamarig.control.docs_table import DocsError, markdown_table
 from llamarig.errors import BusyError, ConfigError, ExitCode, LlamarigError, NotAllowedError, NotFoundError, SwitchError
 
@@ -43,6 +43,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     """
     bodies = {
         root / "docs/reference/inventory.md": ("The inventory", docs_intent.inventory(root)),
+        root / "docs/reference/catalogue.md": ("The catalogue", docs_catalogue.catalogue(root)),
         root / "docs/reference/cli.md": ("The command llamarig", command_line()),
         root / "docs/reference/files-on-host.md": ("Files on a host", docs_host.files_on_host(root)),
         root / "docs/adr/README.md": ("Decision records", decisions(root)),

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import yaml
 
-from llamarig.config.records import Allowed, Engine, Gpu, Hardware, HostIntent, ModelFile, Profile, Record, Service
+from llamarig.config.catalogue import ClientSettings, ModelFile, Profile, Speed
+from llamarig.config.records import Allowed, Engine, Gpu, Hardware, HostIntent, Record, Service
 from llamarig.control.docs_table import DocsError, markdown_table
 from llamarig.planning.flags import OWNED
 from llamarig.planning.intent import plan_host
@@ -59,13 +60,28 @@ llm_default_service: chat
     Profile: """\
 llm_profiles_small:
   small-chat:
+    title: Small Chat Q4
     description: what it is good at, and what it costs
     files:
       - name: small/chat-q4.gguf
         url: https://hub.example.com/small/chat-q4.gguf
         bytes: 4294967296
         sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-    server: {ctx_size: 8192}
+    capabilities: [tools]
+    server: {ctx_size: 8192, temp: 0.7}
+    clients:
+      general: {temperature: 0.7, top_p: 0.8}
+      coding: {temperature: 0.2}
+    speeds:
+      - tokens_per_second: 61.5
+        hardware: RTX 5060, 32 GB
+        layout: strategy A
+        source: measured here, llama-server's own timings
+        date: "2026-11-21"
+  small-chat-long:
+    based_on: small-chat
+    description: the same with a longer context
+    server: {ctx_size: 32768}
 """,
     Allowed: """\
 firewall_allow:
@@ -86,7 +102,9 @@ _SECTIONS: Final[tuple[tuple[type[Record], str], ...]] = (
     (Gpu, "an item of `host_hardware.gpus`"),
     (Service, "an item of `llm_services`"),
     (Profile, "an entry of `llm_profiles_<family>`"),
-    (ModelFile, "an item of a profile's files"),
+    (ModelFile, "an item of a profile's `files`, or its `mmproj`"),
+    (ClientSettings, "an entry of a profile's `clients`"),
+    (Speed, "an item of a profile's `speeds`"),
     (Allowed, "an item of `firewall_allow`"),
     (Engine, "`llama_image_engine`"),
 )
@@ -115,6 +133,13 @@ def inventory(root: Path) -> str:
             "",
             "`group_vars/all/models/`",
             "A part of the catalogue. Parts are joined; the same name in two parts is an error.",
+        ),
+        (
+            "`llm_shapes_<family>`",
+            "mapping of name to shape",
+            "",
+            "`group_vars/all/models/shapes/`",
+            "Shapes that profiles name, so that profiles stay readable; joined as the catalogue's parts are.",
         ),
         (
             "`fleet_layer_loaded`",
@@ -164,7 +189,7 @@ def _meaning(schema: dict[str, Any], name: str) -> str:
     text = schema["properties"][name].get("description")
     if not text:
         msg = f"the key {name} of {schema['title']} has no description"
-        raise DocsError(msg, "add Field(description=...) in src/llamarig/config/records.py")
+        raise DocsError(msg, "add Field(description=...) in src/llamarig/config/")
     return str(text)
 
 
@@ -179,6 +204,9 @@ def _type(field: dict[str, Any], known: dict[str, Any]) -> str:
     if field["type"] == "array":
         least = f", at least {field['minItems']}" if "minItems" in field else ""
         return f"list of {_type(field['items'], known)}{least}"
+    values = [*field.get("patternProperties", {}).values(), field.get("additionalProperties")]
+    if field["type"] == "object" and isinstance(values[0], dict) and "$ref" in values[0]:
+        return f"mapping of word to {_type(values[0], known)}"
     words = {"object": "mapping"}.get(field["type"], field["type"])
     limits = {
         "minimum": "at least {}",

@@ -70,19 +70,9 @@ def write_model(path: Path, model: TinyModel) -> None:
     import numpy as np  # noqa: PLC0415  slow to import, and only the lab needs it
     from gguf import GGUFWriter  # noqa: PLC0415
 
-    tokens, types, merges, printable = _vocabulary(model.vocabulary)
     writer = GGUFWriter(path, model.architecture)
     _metadata(writer, model)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    writer.add_token_merges(merges)
-    writer.add_bos_token_id(tokens.index("<|endoftext|>"))
-    writer.add_eos_token_id(tokens.index("<|im_end|>"))
-    writer.add_pad_token_id(tokens.index("<|endoftext|>"))
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(_CHATML)
+    printable = add_vocabulary(writer, model.vocabulary)
     generator = np.random.Generator(np.random.PCG64(model.seed))
     for name, shape in _tensors(model):
         if name.endswith("norm.weight"):
@@ -101,6 +91,22 @@ def write_model(path: Path, model: TinyModel) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def add_vocabulary(writer: Any, size: int) -> list[bool]:
+    """Give a file a byte-level vocabulary and the ChatML template; return which tokens are printable ASCII."""
+    tokens, types, merges, printable = _vocabulary(size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(tokens.index("<|endoftext|>"))
+    writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    writer.add_pad_token_id(tokens.index("<|endoftext|>"))
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(_CHATML)
+    return printable
 
 
 def _metadata(writer: Any, model: TinyModel) -> None:

@@ -8,12 +8,14 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from llamarig.config.records import Allowed, Engine, Hardware, HostIntent, Profile, Service
+from llamarig.config.catalogue import Profile
+from llamarig.config.records import Allowed, Engine, Hardware, HostIntent, Service
 from llamarig.errors import ConfigError, Problem
-from llamarig.planning import host_files
+from llamarig.planning import catalogue, host_files
 from llamarig.planning.plan import Plan, resolve
 
 CATALOGUE_PREFIX: Final = "llm_profiles_"
+_PARTS: Final = (CATALOGUE_PREFIX, catalogue.SHAPES_PREFIX)
 SENTINEL: Final = "fleet_layer_loaded"
 _LONG: Final = 80
 _HIDDEN: Final = "api_key"
@@ -29,23 +31,24 @@ _KNOWN: Final = (SENTINEL, "fleet_models_dir", "llm_services", "llm_default_serv
 R = TypeVar("R", bound=BaseModel)
 
 
-def plan_host(host: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+def plan_host(host: str, variables: Mapping[str, Any], *, only_plan: bool = False) -> dict[str, Any]:
     """Plan one host from its Ansible variables.
 
-    Returns the plan as plain types, with ``manifest`` for the llama_service role.
+    Returns the plan as plain types, with ``manifest`` for the llama_service role. With ``only_plan`` it may be one that
+    cannot be carried out yet: ``incomplete`` says what is missing.
 
     Raises:
         ConfigError: with every problem found.
 
     """
-    plan, api_keys = read_plan(host, variables)
+    plan, api_keys = read_plan(host, variables, only_plan=only_plan)
     return {
         **plan.to_dict(),
         "manifest": host_files.manifest(plan.specs, api_keys, plan.default_service),
     }
 
 
-def read_plan(host: str, variables: Mapping[str, Any]) -> tuple[Plan, dict[str, str]]:
+def read_plan(host: str, variables: Mapping[str, Any], *, only_plan: bool = False) -> tuple[Plan, dict[str, str]]:
     """Validate and resolve; the keys of services are returned beside the plan, never in it."""
     if variables.get(SENTINEL) is not True:
         raise ConfigError(
@@ -93,7 +96,7 @@ def read_plan(host: str, variables: Mapping[str, Any]) -> tuple[Plan, dict[str, 
     if intent is None:
         raise ConfigError(problems)
     plan, unresolved = resolve(intent, profiles)
-    problems += unresolved
+    problems += [*unresolved, *([] if only_plan else plan.incomplete)]
     if problems:
         raise ConfigError(problems)
     return plan, {service.name: service.api_key for service in intent.services if service.api_key}
@@ -124,7 +127,7 @@ def _unknown(host: str, variables: Mapping[str, Any]) -> list[Problem]:
     """Refuse variables that look like llamarig's and are not: a typo there would be silence."""
     problems = []
     for variable in sorted(variables):
-        if variable in _KNOWN or variable.startswith(CATALOGUE_PREFIX) or not variable.startswith(("llm_", "fleet_")):
+        if variable in _KNOWN or variable.startswith(_PARTS) or not variable.startswith(("llm_", "fleet_")):
             continue
         near = difflib.get_close_matches(variable, _KNOWN, n=1)
         remedy = f"did you mean {near[0]}?" if near else "a site's own variables begin with neither llm_ nor fleet_"
@@ -136,6 +139,7 @@ def _profiles(host: str, variables: Mapping[str, Any], problems: list[Problem]) 
     declared = variables.get("llm_services")
     services = declared if isinstance(declared, list) else []
     used = {str(item.get("profile")) for item in services if isinstance(item, dict)}
+    needed = used | _bases(variables, used)
     profiles: dict[str, Profile] = {}
     origin: dict[str, str] = {}
     for variable in sorted(v for v in variables if v.startswith(CATALOGUE_PREFIX)):
@@ -159,10 +163,20 @@ def _profiles(host: str, variables: Mapping[str, Any], problems: list[Problem]) 
             profile = _record(host, f"profile {name}", Profile, data, found)
             if profile is not None:
                 profiles[name] = profile
-            elif name in used:
+            elif name in needed:
                 problems += found
                 profiles[name] = _placeholder()
-    return profiles
+    shapes = catalogue.join_shapes(host, variables, problems)
+    whole, found = catalogue.expand(host, profiles, shapes, used)
+    problems += found
+    return whole
+
+
+def _bases(variables: Mapping[str, Any], used: set[str]) -> set[str]:
+    """Return the names of the profiles that the used ones are based on."""
+    parts = [variables[name] for name in variables if name.startswith(CATALOGUE_PREFIX)]
+    wanted = [part[name] for part in parts if isinstance(part, dict) for name in used & part.keys()]
+    return {str(data["based_on"]) for data in wanted if isinstance(data, dict) and data.get("based_on")}
 
 
 def _placeholder() -> Profile:

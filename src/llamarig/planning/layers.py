@@ -42,10 +42,11 @@ BUILT_IN: Final[Mapping[str, ServerValue]] = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value and the layer that had the last word."""
+    """A value, the layer that had the last word, and what weaker layers had said, the strongest of them first."""
 
     value: ServerValue
     layer: str
+    over: tuple[tuple[str, ServerValue], ...] = ()
 
 
 def merge(layers: Sequence[tuple[str, Mapping[str, ServerValue]]]) -> dict[str, Setting]:
@@ -53,8 +54,7 @@ def merge(layers: Sequence[tuple[str, Mapping[str, ServerValue]]]) -> dict[str, 
     result: dict[str, Setting] = {}
     for name, values in layers:
         for key, value in values.items():
-            if value is None:
-                result.pop(key, None)
-            else:
-                result[key] = Setting(value, name)
-    return dict(sorted(result.items()))
+            before = result.get(key)
+            over = ((before.layer, before.value), *before.over) if before else ()
+            result[key] = Setting(value, name, over)
+    return {key: setting for key, setting in sorted(result.items()) if setting.value is not None}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import bisect
+import struct
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,7 +50,8 @@ class Layout:
     Attributes:
         devices: how many devices the server sees, in its order.
         units: the device of each block, and of the output after the last block; ``HOST`` for the CPU.
-        moved: tensors that ``--override-tensor`` puts elsewhere than their block, by name.
+        experts: the device of each block's experts, by ``--override-tensor``; empty where nothing is overridden, which
+            differs from overrides that leave them where they are: those end pipeline parallelism.
         offloads: whether the devices' backend computes large batches with weights of the host (CUDA and Vulkan do, RPC
             does not).
 
@@ -56,5 +59,57 @@ class Layout:
 
     devices: int
     units: tuple[int, ...]
-    moved: Mapping[str, int]
+    experts: tuple[int, ...] = ()
     offloads: bool = True
+
+
+def assign_units(blocks: int, layers: int, split: Sequence[float]) -> tuple[int, ...]:
+    """Return the device of each block and of the output, as ``llama_model_base::load_tensors`` decides it.
+
+    Args:
+        blocks: ``block_count``, with the layers that predict further tokens.
+        layers: ``--gpu-layers``: how many units from the end are on devices; the output is one of them.
+        split: ``--tensor-split``, a proportion for each device.
+
+    The engine computes in single precision, and so does this: with counts of units as proportions a unit lands on the
+    device that the counts say (llama-model.cpp, ``get_layer_buft_list``).
+
+    """
+    units = blocks + 1
+    first, on_devices = max(units - layers, 0), min(layers, units)
+    total = _single(sum(split))
+    borders, running = [], 0.0
+    for part in split:
+        running = _single(running + part)
+        borders.append(_single(running / total) if total else 0.0)
+    result = []
+    for unit in range(units):
+        if unit < first or unit - first >= on_devices or not split:
+            result.append(HOST)
+            continue
+        place = _single((unit - first) / on_devices)
+        result.append(min(bisect.bisect_right(borders, place), len(split) - 1))
+    return tuple(result)
+
+
+def _single(number: float) -> float:
+    return float(struct.unpack("f", struct.pack("f", number))[0])
+
+
+def blocks_pattern(blocks: Collection[int]) -> str:
+    """Write a regular expression that matches these numbers and no other: ``([8-9]|1[0-2])``. It holds no comma.
+
+    ``--override-tensor`` separates its patterns by commas.
+    """
+    tens: dict[int, list[int]] = {}
+    for block in sorted(blocks):
+        tens.setdefault(block // 10, []).append(block % 10)
+    return "(" + "|".join(f"{ten or ''}{_digits(last)}" for ten, last in tens.items()) + ")"
+
+
+def _digits(digits: list[int]) -> str:
+    if len(digits) == 1:
+        return str(digits[0])
+    if digits[-1] - digits[0] == len(digits) - 1:
+        return f"[{digits[0]}-{digits[-1]}]"
+    return "[" + "".join(map(str, digits)) + "]"

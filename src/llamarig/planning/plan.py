@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from typing import Any, Final
 
 from llamarig.config import paths
-from llamarig.config.engine_options import Option, recorded_options
-from llamarig.config.records import Engine, HostIntent, ModelFile, Profile, ServerValue, Service, Strategy
-from llamarig.config.spec import Spec, SpecFile
+from llamarig.config.catalogue import ModelFile, Profile
+from llamarig.config.engine_options import recorded_options
+from llamarig.config.records import Engine, Gpu, HostIntent, ServerValue, Service
+from llamarig.config.shape import ShapeError
+from llamarig.config.spec import DeviceMemory, HostMemory, Memory, Spec, SpecFile
 from llamarig.errors import Problem
-from llamarig.planning import firewall, flags, layers, placement
+from llamarig.planning import firewall, flags, layers, lessons, placement
+from llamarig.planning.devices import CONTEXT_MIB, DRIVER_MIB, MARGIN_MIB, MIB, cuda_devices
+from llamarig.planning.memory import sequence_state
+from llamarig.planning.settings import host_extra, memory_settings
 
 MANAGEMENT_PORT: Final = 8081
 CONTAINER_PORT: Final = 8080
@@ -23,7 +29,13 @@ CONTAINER_PORT: Final = 8080
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All specs of one host, the files its models need, and what to think about."""
+    """All specs of one host, the files its models need, and what to think about.
+
+    Attributes:
+        incomplete: what keeps the plan from being carried out, though it is a plan: files whose size or checksum nobody
+            has said yet.
+
+    """
 
     host: str
     specs: list[Spec]
@@ -33,10 +45,11 @@ class Plan:
     hardware: dict[str, Any]
     openings: list[dict[str, Any]]
     warnings: list[str] = field(default_factory=list)
+    incomplete: list[Problem] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return asdict(self)
+        return {**asdict(self), "incomplete": [str(problem) for problem in self.incomplete]}
 
 
 def image_reference(engine: Engine) -> str:
@@ -47,59 +60,119 @@ def image_reference(engine: Engine) -> str:
 
 def resolve(intent: HostIntent, profiles: Mapping[str, Profile]) -> tuple[Plan, list[Problem]]:
     """Resolve one host. Every problem is returned; with problems, the plan holds what could be resolved."""
-    options = recorded_options()
     problems: list[Problem] = [*_names(intent), *_ports(intent), *firewall.problems(intent)]
+    incomplete: list[Problem] = []
     image = image_reference(intent.engine)
     specs: list[Spec] = []
+    warnings = [] if intent.services else [f"{intent.host} runs no service: llm_services is empty"]
     sources: dict[str, dict[str, Any]] = {}
     for service in intent.services:
         profile = profiles.get(service.profile)
         if profile is None:
-            known = ", ".join(sorted(profiles)) or "none"
-            problems.append(
-                Problem(
-                    intent.host,
-                    "profile",
-                    f"there is no profile {service.profile!r}",
-                    f"use one of: {known}; or add a record to group_vars/all/models/",
-                    service.name,
-                )
-            )
+            problems.append(_no_profile(intent.host, service, profiles))
             continue
-        found = [
-            *_files(intent.host, service, profile),
-            *_exposure(intent.host, service),
-            *_memory(intent, service, profile),
-        ]
-        try:
-            gpus = placement.cards_for(service.strategy, intent.hardware, service.gpus)
-            placed = placement.place(service.strategy, intent.hardware, gpus)
-        except placement.PlacementError as error:
-            key = f"strategy {service.strategy.value}"
-            problems += [*found, Problem(intent.host, key, str(error), error.remedy, service.name)]
-            continue
-        settings, bad = _settings(intent, service, profile, placed, options)
-        found += bad
+        found = [*_exposure(intent.host, service), *_limit(intent, service)]
+        resolved = _Resolved.of(intent, service, profile, found)
         problems += found
-        if not found:
-            specs.append(_spec(intent, service, profile, settings, placed, [gpu.uuid for gpu in gpus], image, options))
-            for item in profile.files:
-                source = item.model_dump(mode="json")
-                if sources.setdefault(item.name, source)["sha256"] != item.sha256:
-                    problems.append(
-                        Problem(
-                            intent.host,
-                            f"profile {service.profile}, file {item.name}",
-                            "is the name of another file in another profile: their sha256 differ",
-                            "give one of them another name",
-                            service.name,
-                        )
-                    )
-    warnings = [] if intent.services else [f"{intent.host} runs no service: llm_services is empty"]
+        files = _files_of(service, profile)
+        incomplete += _unknown_files(intent.host, service, files)
+        if resolved is None or found:
+            continue
+        specs.append(_spec(intent, service, profile, resolved, image))
+        warnings += [f"{service.name}: {text}" for text in resolved.warnings]
+        problems += _sources(intent.host, service, files, sources)
     default = intent.default_service or (intent.services[0].name if intent.services else None)
     hardware = intent.hardware.model_dump(mode="json")
     openings = firewall.openings(intent.services, intent.allowed)
-    return Plan(intent.host, specs, default, image, list(sources.values()), hardware, openings, warnings), problems
+    found_all = (list(sources.values()), hardware, openings, warnings, incomplete)
+    return Plan(intent.host, specs, default, image, *found_all), problems
+
+
+def _no_profile(host: str, service: Service, profiles: Mapping[str, Profile]) -> Problem:
+    near = difflib.get_close_matches(service.profile, profiles, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    remedy = f"{hint}use one of: {', '.join(sorted(profiles)) or 'none'}; or add a record to group_vars/all/models/"
+    return Problem(host, "profile", f"there is no profile {service.profile!r}", remedy, service.name)
+
+
+def _files_of(service: Service, profile: Profile) -> list[ModelFile]:
+    return [*profile.files, *([profile.mmproj] if service.vision and profile.mmproj else [])]
+
+
+def _sources(
+    host: str, service: Service, files: list[ModelFile], sources: dict[str, dict[str, Any]]
+) -> Iterator[Problem]:
+    """Collect the files that a host needs; the same name must mean the same bytes in all profiles."""
+    for item in files:
+        source = item.model_dump(mode="json")
+        if sources.setdefault(item.name, source)["sha256"] != item.sha256:
+            yield Problem(
+                host,
+                f"profile {service.profile}, file {item.name}",
+                "is the name of another file in another profile: their sha256 differ",
+                "give one of them another name",
+                service.name,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """One service's settings and placement."""
+
+    settings: dict[str, layers.Setting]
+    placed: placement.Placement
+    gpus: list[Gpu]
+    warnings: list[str]
+    host_limit: int
+    host_extra: int
+
+    @classmethod
+    def of(cls, intent: HostIntent, service: Service, profile: Profile, problems: list[Problem]) -> _Resolved | None:
+        """Merge, place, and merge again with what the strategy that was chosen brings; add what is wrong."""
+        key = f"strategy {service.strategy.value}"
+        before = len(problems)
+        threads = intent.hardware.cpu_threads
+        settings = _settings(intent, service, profile, placement.settings_of(service.strategy, threads), problems)
+        problems += [
+            Problem(intent.host, f"server.{name}", message, remedy, service.name)
+            for name, message, remedy in lessons.refused(service.strategy, settings)
+        ]
+        if service.vision and profile.mmproj is None:
+            message = f"the profile {service.profile} has no mmproj"
+            remedy = "add the vision projector to the profile, or leave vision out"
+            problems.append(Problem(intent.host, "vision", message, remedy, service.name))
+        if len(problems) > before:
+            return None
+        shape = profile.model_shape
+        wanted = memory_settings(settings, shape)
+        limit = (service.memory_mib or intent.hardware.memory_mib - intent.hardware.reserve_mib) * MIB
+        extra = host_extra(settings, wanted, sequence_state(shape, wanted))
+        try:
+            gpus = placement.cards_for(service.strategy, intent.hardware, service.gpus)
+            request = placement.Request(
+                devices=cuda_devices(gpus),
+                shape=shape,
+                settings=wanted,
+                blocks=service.blocks,
+                threads=threads,
+                files=sum(item.bytes or 0 for item in profile.files),
+                host=limit,
+                host_extra=extra,
+                projector=(profile.mmproj.bytes or 0) if service.vision and profile.mmproj else 0,
+            )
+            placed = placement.place(service.strategy, request)
+        except placement.PlacementError as error:
+            problems.append(Problem(intent.host, key, str(error), error.remedy, service.name))
+            return None
+        except ShapeError as error:
+            remedy = "llamarig gguf FILE|URL --shape reads it anew"
+            problems.append(Problem(intent.host, f"profile {service.profile}, shape", str(error), remedy, service.name))
+            return None
+        if placed.strategy is not service.strategy:
+            settings = _settings(intent, service, profile, placement.settings_of(placed.strategy, threads), [])
+        said = [*placed.warnings, *lessons.warnings(placed, shape, settings, wanted)]
+        seen = [gpus[number] for number in placed.devices]
+        return cls(settings, placed, seen, said, limit, extra)
 
 
 def _names(intent: HostIntent) -> list[Problem]:
@@ -148,22 +221,17 @@ def _ports(intent: HostIntent) -> list[Problem]:
     return problems
 
 
-def _files(host: str, service: Service, profile: Profile) -> list[Problem]:
-    problems = []
-    for item in profile.files:
-        key = f"profile {service.profile}, file {item.name}"
-        if item.sha256 is None or item.bytes is None:
-            missing = " and ".join(k for k in ("sha256", "bytes") if getattr(item, k) is None)
-            problems.append(
-                Problem(
-                    host,
-                    key,
-                    f"has no {missing}; a model is never trusted without its checksum",
-                    "take both from the hub's file page, or from sha256sum and stat on a file you trust",
-                    service.name,
-                )
+def _unknown_files(host: str, service: Service, files: list[ModelFile]) -> Iterator[Problem]:
+    for item in files:
+        missing = [key for key in ("sha256", "bytes") if getattr(item, key) is None]
+        if missing:
+            yield Problem(
+                host,
+                f"profile {service.profile}, file {item.name}",
+                f"has no {' and '.join(missing)}; a model is never trusted without its checksum",
+                "take both from the hub's file page, or from sha256sum and stat on a file you trust",
+                service.name,
             )
-    return problems
 
 
 def _exposure(host: str, service: Service) -> list[Problem]:
@@ -180,104 +248,56 @@ def _exposure(host: str, service: Service) -> list[Problem]:
     ]
 
 
-def _memory(intent: HostIntent, service: Service, profile: Profile) -> list[Problem]:
-    """Weights on the CPU must fit the container's limit; the limit must leave the reserve that keeps sshd alive."""
+def _limit(intent: HostIntent, service: Service) -> list[Problem]:
+    """Refuse a limit that does not leave the reserve that keeps sshd alive."""
     hardware = intent.hardware
     most = hardware.memory_mib - hardware.reserve_mib
-    limit = service.memory_mib or most
-    problems = []
-    if limit > most:
-        problems.append(
-            Problem(
-                intent.host,
-                "memory_mib",
-                f"{limit} MiB leaves less than the reserve: {hardware.memory_mib} MiB declared - "
-                f"{hardware.reserve_mib} MiB reserve = {most} MiB",
-                f"at most {most}, or a smaller host_hardware.reserve_mib",
-                service.name,
-            )
-        )
-    weights = sum(item.bytes or 0 for item in profile.files) / 2**20
-    if service.strategy is Strategy.CPU and weights > limit:
-        problems.append(
-            Problem(
-                intent.host,
-                "memory_mib",
-                f"the weights of {service.profile} are {weights:.0f} MiB and the limit is {limit} MiB",
-                "choose a smaller quantisation, or a host with more memory",
-                service.name,
-            )
-        )
-    return problems
+    if service.memory_mib is None or service.memory_mib <= most:
+        return []
+    message = (
+        f"{service.memory_mib} MiB leaves less than the reserve: {hardware.memory_mib} MiB declared - "
+        f"{hardware.reserve_mib} MiB reserve = {most} MiB"
+    )
+    remedy = f"at most {most}, or a smaller host_hardware.reserve_mib"
+    return [Problem(intent.host, "memory_mib", message, remedy, service.name)]
 
 
 def _settings(
     intent: HostIntent,
     service: Service,
     profile: Profile,
-    placed: placement.Placement,
-    options: Mapping[str, Option],
-) -> tuple[dict[str, layers.Setting], list[Problem]]:
-    problems: list[Problem] = []
+    of_strategy: Mapping[str, ServerValue],
+    problems: list[Problem],
+) -> dict[str, layers.Setting]:
+    """Lay the layers of one service over each other; every name that this engine would not take is a problem."""
+    options = recorded_options()
     stack: list[tuple[str, dict[str, ServerValue]]] = []
     for layer, origin, values in (
-        ("built-in", "", dict(layers.BUILT_IN)),
-        ("profile", f"profile {service.profile}, server", dict(profile.server)),
-        ("strategy", "", dict(placed.settings)),
-        ("fleet", "llm_server_defaults", dict(intent.server_defaults)),
-        ("service", "server", dict(service.server)),
+        ("built-in", "", layers.BUILT_IN),
+        ("profile", f"profile {service.profile}, server", profile.server),
+        ("strategy", "", of_strategy),
+        ("fleet", "llm_server_defaults", intent.server_defaults),
+        ("service", "server", service.server),
     ):
         named: dict[str, ServerValue] = {}
         for key, value in values.items():
+            where = f"{origin}.{key}"
             try:
                 name = flags.canonical(key, options)
                 flags.check_value(key, value, options[name.replace("_", "-")])
             except flags.BadOptionError as error:
-                problems.append(Problem(intent.host, f"{origin}.{key}", str(error), error.remedy, service.name))
+                problems.append(Problem(intent.host, where, str(error), error.remedy, service.name))
                 continue
             if name in named:
-                problems.append(
-                    Problem(
-                        intent.host,
-                        f"{origin}.{key}",
-                        f"says {name} a second time",
-                        "keep one of its names",
-                        service.name,
-                    )
-                )
+                message = f"says {name} a second time"
+                problems.append(Problem(intent.host, where, message, "keep one of its names", service.name))
             named[name] = value
         stack.append((layer, named))
-    settings = layers.merge(stack)
-    batch, ubatch = settings.get("batch_size"), settings.get("ubatch_size")
-    if (
-        batch
-        and ubatch
-        and isinstance(batch.value, int)
-        and isinstance(ubatch.value, int)
-        and ubatch.value > batch.value
-    ):
-        problems.append(
-            Problem(
-                intent.host,
-                "server.ubatch_size",
-                f"{ubatch.value} is larger than batch_size {batch.value}",
-                "keep ubatch_size at 512: a larger one costs compute buffer on every device",
-                service.name,
-            )
-        )
-    return settings, problems
+    return layers.merge(stack)
 
 
-def _spec(
-    intent: HostIntent,
-    service: Service,
-    profile: Profile,
-    settings: dict[str, layers.Setting],
-    placed: placement.Placement,
-    gpus: list[str],
-    image: str,
-    options: Mapping[str, Option],
-) -> Spec:
+def _spec(intent: HostIntent, service: Service, profile: Profile, resolved: _Resolved, image: str) -> Spec:
+    settings, placed = resolved.settings, resolved.placed
     if "alias" not in settings:
         settings = {**settings, "alias": layers.Setting(service.name, "built-in")}
     argv = [
@@ -289,8 +309,10 @@ def _spec(
         str(CONTAINER_PORT),
         "--log-jsonl",
         *placed.argv,
-        *flags.argv(settings, options),
+        *flags.argv(settings, recorded_options()),
     ]
+    if service.vision and profile.mmproj:
+        argv += ["--mmproj", f"{paths.CONTAINER_MODELS}/{profile.mmproj.name}"]
     if service.api_key:
         argv += ["--api-key-file", paths.CONTAINER_KEY]
     return Spec(
@@ -298,22 +320,60 @@ def _spec(
         service=service.name,
         profile=service.profile,
         description=profile.description,
-        strategy=service.strategy.value,
+        strategy=placed.strategy.value,
+        asked=service.strategy.value,
         reason=placed.reason,
+        considered=placed.considered,
+        memory=_predicted(profile, resolved),
         image=image,
         bind=service.bind,
         port=service.port,
         models_dir=intent.models_dir,
-        files=[_spec_file(intent.models_dir, item) for item in profile.files],
+        files=[_spec_file(intent.models_dir, item) for item in _files_of(service, profile)],
         argv=argv,
         memory_mib=service.memory_mib or intent.hardware.memory_mib - intent.hardware.reserve_mib,
-        gpus=gpus,
+        gpus=[gpu.uuid for gpu in resolved.gpus],
         load_timeout_seconds=service.load_timeout_seconds,
         drain_seconds=service.drain_seconds,
         api_key_file=f"{paths.KEYS}/{service.name}.key" if service.api_key else None,
         api_key_sha256=hashlib.sha256(service.api_key.encode()).hexdigest() if service.api_key else None,
-        origins={key: asdict(setting) for key, setting in settings.items()},
+        origins={key: _origin(setting) for key, setting in settings.items()},
     ).hashed()
+
+
+def _origin(setting: layers.Setting) -> dict[str, Any]:
+    """Write where a setting came from; ``over`` is what weaker layers said, the strongest of them first."""
+    over = [{"layer": layer, "value": value} for layer, value in setting.over]
+    return {"value": setting.value, "layer": setting.layer, **({"over": over} if over else {})}
+
+
+def _predicted(profile: Profile, resolved: _Resolved) -> Memory | None:
+    """Write what was predicted in MiB, as the spec holds it."""
+    found, shape = resolved.placed.memory, profile.model_shape
+    if found is None or shape is None:
+        return None
+    devices = [
+        DeviceMemory(
+            name=gpu.name,
+            uuid=gpu.uuid,
+            memory=gpu.memory_mib,
+            kept=gpu.reserve_mib + DRIVER_MIB + MARGIN_MIB,
+            context=CONTEXT_MIB,
+            weights=round(part.weights / MIB),
+            cache=round(part.cache / MIB),
+            compute=round(part.compute / MIB),
+        )
+        for gpu, part in zip(resolved.gpus, found.devices, strict=True)
+    ]
+    host = HostMemory(
+        limit=resolved.host_limit // MIB,
+        weights=round(found.host.weights / MIB),
+        cache=round(found.host.cache / MIB),
+        compute=round(found.host.compute / MIB),
+        other=round(resolved.host_extra / MIB),
+    )
+    unknown = list(found.unknown)
+    return Memory(devices, host, shape.source, round(found.uncertainty / MIB), round(found.logits / MIB), unknown)
 
 
 def _spec_file(models_dir: str, item: ModelFile) -> SpecFile:

@@ -1,0 +1,1 @@
+"""GGUF files: what their header says, and never a byte of weights."""

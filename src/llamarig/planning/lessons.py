@@ -1,0 +1,85 @@
+"""What was learnt the hard way, as checks: settings that load, and then cost speed, memory or answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from llamarig.config.attention import known
+from llamarig.config.records import Strategy
+from llamarig.config.shape import Shape
+from llamarig.planning import memory
+from llamarig.planning.layers import Setting
+from llamarig.planning.layout import Settings
+from llamarig.planning.placement import Placement
+
+_UBATCH: Final = 512
+_MIB: Final = 1 << 20
+_SHORT: Final = 4096
+
+
+def refused(strategy: Strategy, settings: Mapping[str, Setting]) -> Iterator[tuple[str, str, str]]:
+    """Yield settings that must not be: the key, what is wrong, and the remedy."""
+    if strategy is Strategy.FIT:
+        for key in ("batch_size", "ubatch_size"):
+            if key in settings:
+                yield (
+                    key,
+                    "takes memory that --fit needs for weights: the single-GPU seed lost 7 % of its speed to it",
+                    f"{key}: null, or another strategy than fit",
+                )
+    batch, ubatch = _int(settings, "batch_size"), _int(settings, "ubatch_size")
+    if batch is not None and ubatch is not None and ubatch > batch:
+        yield (
+            "ubatch_size",
+            f"{ubatch} is larger than batch_size {batch}",
+            "keep ubatch_size at 512: a larger one costs compute buffer on every device",
+        )
+    off = settings["flash_attn"].value if "flash_attn" in settings else "auto"
+    value = settings["cache_type_v"].value if "cache_type_v" in settings else "f16"
+    if off in {False, "off"} and value not in {"f16", "f32", "bf16"}:
+        yield (
+            "cache_type_v",
+            f"{value} needs flash attention, and flash_attn is off",
+            "flash_attn: auto, or cache_type_v: f16",
+        )
+
+
+def warnings(placed: Placement, shape: Shape | None, settings: Mapping[str, Setting], asked: Settings) -> Iterator[str]:
+    """Yield what a person should know of settings that are allowed."""
+    if shape is None:
+        return
+    trained = shape.metadata.get("context_length")
+    slot = asked.context if asked.unified else asked.context // asked.parallel
+    if isinstance(trained, int) and slot > trained > 0:
+        yield f"ctx_size gives a slot {slot} tokens, and the model was trained for {trained}"
+    if asked.parallel > 1 and not asked.unified and slot < _SHORT:
+        yield f"ctx_size {asked.context} is shared by {asked.parallel} slots: a conversation has {slot} tokens"
+    if known(shape.architecture):
+        states = any(layer.state_elements for layer in memory.layers(shape))
+        if states and "context_shift" in settings and settings["context_shift"].value is True:
+            yield "context_shift cannot work on recurrent layers: it is refused in the middle of an answer"
+    yield from _large_batch(placed, shape, asked)
+    if placed.strategy in {Strategy.B, Strategy.C, Strategy.D} and len(placed.devices) == 1 and not _on_host(placed):
+        yield f"strategy {placed.strategy.value} over one card is strategy A with more words"
+
+
+def _large_batch(placed: Placement, shape: Shape, asked: Settings) -> Iterator[str]:
+    """Say what a larger ubatch costs: it reads prompts faster, and takes room from weights."""
+    if asked.ubatch <= _UBATCH or placed.layout is None or placed.memory is None:
+        return
+    less = memory.predict(shape, placed.layout, replace(asked, ubatch=_UBATCH))
+    pairs = zip(placed.memory.devices, less.devices, strict=True)
+    costs = [(more.compute + more.cache - fewer.compute - fewer.cache) // _MIB for more, fewer in pairs]
+    if any(costs):
+        yield f"ubatch_size {asked.ubatch} costs {', '.join(map(str, costs))} MiB more on the devices than {_UBATCH}"
+
+
+def _on_host(placed: Placement) -> bool:
+    return placed.layout is not None and bool({-1} & {*placed.layout.units, *placed.layout.experts})
+
+
+def _int(settings: Mapping[str, Setting], key: str) -> int | None:
+    value = settings[key].value if key in settings else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
