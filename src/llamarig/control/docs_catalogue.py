@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,7 @@ from llamarig.planning.catalogue import SHAPES_PREFIX, expand, join_shapes
 from llamarig.planning.intent import CATALOGUE_PREFIX
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """All profiles of a checkout, whole, and the family that each belongs to."""
-
-    profiles: Mapping[str, Profile]
-    families: Mapping[str, str]
-
-
-def read_catalogue(root: Path) -> Catalogue:
+def read_catalogue(root: Path) -> dict[str, Profile]:
     """Read the catalogue in a checkout's group_vars, as a plan of a host that uses all of it would.
 
     Raises:
@@ -36,7 +27,6 @@ def read_catalogue(root: Path) -> Catalogue:
     for path in sorted((root / "group_vars/all/models").rglob("*.yml")):
         variables |= yaml.safe_load(path.read_text(encoding="utf-8"))
     parts = [name for name in variables if name.startswith(CATALOGUE_PREFIX)]
-    families = {name: part.removeprefix(CATALOGUE_PREFIX) for part in parts for name in variables[part]}
     said = {}
     for name, data in ((name, data) for part in parts for name, data in variables[part].items()):
         try:
@@ -50,21 +40,19 @@ def read_catalogue(root: Path) -> Catalogue:
     if found or problems:
         msg = "\n".join(map(str, [*found, *problems]))
         raise DocsError(msg, "correct it in group_vars/all/models/")
-    return Catalogue(whole, families)
+    return whole
 
 
 def catalogue(root: Path) -> str:
     """Return the page."""
     known = read_catalogue(root)
-    current = {name: item for name, item in known.profiles.items() if not item.bench and not item.retired}
-    retired = {name: item for name, item in known.profiles.items() if not item.bench and item.retired}
-    bench = {name: item for name, item in known.profiles.items() if item.bench}
+    everyones = {name: item for name, item in known.items() if not item.bench}
+    current = {name: item for name, item in everyones.items() if not item.retired}
+    retired = {name: item for name, item in everyones.items() if item.retired}
+    bench = {name: item for name, item in known.items() if item.bench}
     parts = ["## All profiles", _summary(current), "Retired, and still to be had:", _summary(retired)]
-    parts += ["For benchmarks, left out of lists for people:", _benches(bench), _unknown(known.profiles.values())]
-    for family in sorted({known.families[name] for name in current | retired}):
-        members = {name: item for name, item in (current | retired).items() if known.families[name] == family}
-        parts.append(f"## {family}")
-        parts += [_profile(name, item) for name, item in members.items()]
+    parts += ["For benchmarks, left out of lists for people:", _benches(bench), _unknown(known.values())]
+    parts += [_profile(name, item) for name, item in everyones.items()]
     return "\n\n".join(parts)
 
 
@@ -90,12 +78,16 @@ def _benches(profiles: Mapping[str, Profile]) -> str:
             f"[`{item.based_on}`](#{item.based_on})" if item.based_on else item.title,
             _number(item.server.get("ctx_size")),
             str(item.server.get("reasoning_format", "-")),
-            "; ".join(f"{speed.tokens_per_second:g}: {speed.layout}" for speed in item.speeds) or "-",
-            " ".join(item.notes) or "-",
+            "<br>".join(f"{speed.tokens_per_second:g}: {speed.layout}" for speed in item.speeds) or "not measured",
         )
         for name, item in profiles.items()
     ]
-    return markdown_table(("profile", "based on", "context", "reasoning_format", "tokens per second", "notes"), rows)
+    head = ("profile", "based on", "context", "reasoning_format", "tokens per second")
+    notes: dict[str, list[str]] = {}
+    for name, item in profiles.items():
+        for note in item.notes:
+            notes.setdefault(note, []).append(f"`{name}`")
+    return "\n\n".join([markdown_table(head, rows), *(f"{', '.join(names)}: {note}" for note, names in notes.items())])
 
 
 def _unknown(profiles: Iterable[Profile]) -> str:
@@ -109,7 +101,7 @@ def _unknown(profiles: Iterable[Profile]) -> str:
 
 
 def _profile(name: str, profile: Profile) -> str:
-    parts = [f"### {name}", f"{profile.title or name}: {profile.description}."]
+    parts = [f"## {name}", f"{profile.title or name}: {profile.description}."]
     if profile.retired:
         parts.append(f"**Retired.** {profile.retired}")
     parts.append(markdown_table(("", ""), _facts(profile)))

@@ -23,7 +23,11 @@ class Cursor:
         self._block = b""
         self._start = 0
         self._at = 0
-        self.what = "the first bytes"
+        self.begin("the first bytes")
+
+    def begin(self, what: str) -> None:
+        """Say what comes now: an error says so too, and where it began."""
+        self._what, self._begun = what, self.position
 
     @property
     def position(self) -> int:
@@ -32,7 +36,7 @@ class Cursor:
 
     def fault(self, message: str, remedy: str = AGAIN) -> GgufError:
         """Say what is wrong here."""
-        return GgufError(f"{self._source.name}: {self.what}, at byte {self.position}: {message}", remedy)
+        return GgufError(f"{self._source.name}: {self._what}, at byte {self._begun}: {message}", remedy)
 
     def take(self, length: int) -> bytes:
         """Return the next bytes.

@@ -24,7 +24,7 @@ _ALIGNMENT: Final = 32
 # Limits far above any published model, and low enough that a hostile header costs a second at most.
 _MOST_BYTES: Final = 128 << 20
 _MOST_KEYS: Final = 8192
-_MOST_TENSORS: Final = 1 << 16
+MOST_TENSORS: Final = 1 << 16
 _MOST_ENTRIES: Final = 1 << 25
 _MOST_ELEMENTS: Final = 1 << 50
 _LONGEST_KEY: Final = 1024
@@ -122,8 +122,8 @@ class _Reader:
     def header(self) -> Header:
         version = self.version()
         tensors, keys = self.unpack(_COUNTS)
-        if tensors > _MOST_TENSORS or keys > _MOST_KEYS:
-            most = f"this reads {_MOST_TENSORS} and {_MOST_KEYS} at most"
+        if tensors > MOST_TENSORS or keys > _MOST_KEYS:
+            most = f"this reads {MOST_TENSORS} and {_MOST_KEYS} at most"
             raise self.cursor.fault(f"{tensors} tensors and {keys} keys, {most}")
         for number in range(keys):
             self.key(number)
@@ -158,7 +158,7 @@ class _Reader:
                     raise GgufError(f"{self.source.name} is {what}, no GGUF model", remedy)
             why = f"{self.source.name} is no GGUF model: it begins with {magic!r}, not with {_MAGIC!r}"
             raise GgufError(why, "name a .gguf file")
-        self.cursor.what = "the version"
+        self.cursor.begin("the version")
         version = int(self.unpack(_U32)[0])
         if version not in _VERSIONS:
             if version and not version & 0xFFFF:
@@ -166,7 +166,7 @@ class _Reader:
                 raise GgufError(f"{self.source.name} is {what}", remedy)
             newest = f"this reads {' and '.join(map(str, _VERSIONS))}"
             raise self.cursor.fault(f"version {version} of the format; {newest}", "take a newer file of the model")
-        self.cursor.what = "the numbers of tensors and keys"
+        self.cursor.begin("the numbers of tensors and keys")
         return version
 
     def text(self, longest: int) -> str:
@@ -182,9 +182,9 @@ class _Reader:
             raise self.cursor.fault(f"text that is not UTF-8: {raw[:40]!r}") from error
 
     def key(self, number: int) -> None:
-        self.cursor.what = f"the name of key {number + 1}"
+        self.cursor.begin(f"the name of key {number + 1}")
         key = self.text(_LONGEST_KEY)
-        self.cursor.what = f"key {key!r}"
+        self.cursor.begin(f"key {key!r}")
         if not key or key in self.keys:
             raise self.cursor.fault("a key that is there twice" if key else "a key without a name")
         self.keys.add(key)
@@ -232,16 +232,16 @@ class _Reader:
             self.metadata[key] = cast("MetadataValue", value)
 
     def alignment(self) -> int:
-        self.cursor.what = "key 'general.alignment'"
+        self.cursor.begin("key 'general.alignment'")
         value = self.metadata.get("general.alignment", _ALIGNMENT)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value & (value - 1):
             raise self.cursor.fault(f"{value!r} is no power of two")
         return value
 
     def tensor(self, number: int) -> tuple[Tensor, int]:
-        self.cursor.what = f"the name of tensor {number + 1}"
+        self.cursor.begin(f"the name of tensor {number + 1}")
         name = self.text(_LONGEST_NAME - 1)
-        self.cursor.what = f"tensor {name!r}"
+        self.cursor.begin(f"tensor {name!r}")
         count = self.unpack(_U32)[0]
         if count > _MOST_DIMENSIONS:
             raise self.cursor.fault(f"{count} dimensions; {_MOST_DIMENSIONS} are the most")
@@ -263,16 +263,14 @@ class _Reader:
         """Check that tensors lie one after the other, as the engine demands, and within the file."""
         expected, size = 0, self.source.size
         for tensor, offset in tensors:
-            self.cursor.what = f"tensor {tensor.name!r}"
             if offset != expected:
-                why = f"its data is said to begin at {offset}, and those before end at {expected}"
-                raise self.cursor.fault(f"{why}: llama.cpp refuses gaps and overlaps")
+                why = f"its data is said to begin at {offset}, and that of the tensors before ends at {expected}"
+                self.cursor.begin(f"tensor {tensor.name!r}")
+                raise self.cursor.fault(f"{why}; llama.cpp takes no gaps and no overlaps")
             end = begin + offset + tensor.bytes
             if size is not None and end > size:
-                raise GgufError(
-                    f"{self.source.name} is incomplete: it ends at byte {size}, and tensor {tensor.name!r} ends at {end}",
-                    AGAIN,
-                )
+                why = f"it ends at byte {size}, and tensor {tensor.name!r} ends at {end}"
+                raise GgufError(f"{self.source.name} is incomplete: {why}", AGAIN)
             expected += -(-tensor.bytes // alignment) * alignment
 
 

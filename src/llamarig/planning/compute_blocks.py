@@ -54,12 +54,6 @@ TRAITS: Final[Mapping[str, Traits]] = {
     "gemma": Traits(scaled_embedding=True),
     "gemma2": Traits(scaled_embedding=True),
     "gemma3": Traits(scaled_embedding=True),
-    "gpt-oss": Traits(late_rows=True),
-    "qwen3next": Traits(late_rows=True),
-    "qwen35": Traits(late_rows=True),
-    "qwen35moe": Traits(late_rows=True),
-    "nemotron_h": Traits(late_rows=True),
-    "nemotron_h_moe": Traits(late_rows=True),
     "llama4": Traits(weight_first=True),
 }
 

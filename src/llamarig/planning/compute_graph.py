@@ -189,10 +189,13 @@ def _allocate(order: list[Step], inputs: list[Node], arenas: list[Arena], copies
     for node, origin in order:
         if origin is not None:
             origin.uses += 1
-            if copies > 1:
-                _keep(node, arenas, copies)
         for source in node.sources:
             source.uses += 1
+    if copies > 1:
+        for node, origin in order:
+            if origin is not None:
+                twice = node.uses > 1 and origin.place != len(arenas) - 1
+                _keep(node, arenas, 2 * copies if twice else copies)
     for node, origin in order:
         if origin is not None:
             _release(origin, arenas)

@@ -12,7 +12,7 @@ from llamarig.config.shape import Shape
 from llamarig.planning import memory
 from llamarig.planning.layers import Setting
 from llamarig.planning.layout import Settings
-from llamarig.planning.placement import Placement
+from llamarig.planning.request import Placement
 
 _UBATCH: Final = 512
 _MIB: Final = 1 << 20

@@ -18,9 +18,10 @@ from llamarig.config.records import Engine, Gpu, HostIntent, ServerValue, Servic
 from llamarig.config.shape import ShapeError
 from llamarig.config.spec import DeviceMemory, HostMemory, Memory, Spec, SpecFile
 from llamarig.errors import Problem
-from llamarig.planning import firewall, flags, layers, lessons, placement
+from llamarig.planning import firewall, flags, layers, lessons, placement, strategies
 from llamarig.planning.devices import CONTEXT_MIB, DRIVER_MIB, MARGIN_MIB, MIB, cuda_devices
 from llamarig.planning.memory import sequence_state
+from llamarig.planning.request import Placement, PlacementError, Request
 from llamarig.planning.settings import host_extra, memory_settings
 
 MANAGEMENT_PORT: Final = 8081
@@ -120,7 +121,7 @@ class _Resolved:
     """One service's settings and placement."""
 
     settings: dict[str, layers.Setting]
-    placed: placement.Placement
+    placed: Placement
     gpus: list[Gpu]
     warnings: list[str]
     host_limit: int
@@ -132,7 +133,7 @@ class _Resolved:
         key = f"strategy {service.strategy.value}"
         before = len(problems)
         threads = intent.hardware.cpu_threads
-        settings = _settings(intent, service, profile, placement.settings_of(service.strategy, threads), problems)
+        settings = _settings(intent, service, profile, strategies.settings_of(service.strategy, threads), problems)
         problems += [
             Problem(intent.host, f"server.{name}", message, remedy, service.name)
             for name, message, remedy in lessons.refused(service.strategy, settings)
@@ -149,7 +150,7 @@ class _Resolved:
         extra = host_extra(settings, wanted, sequence_state(shape, wanted))
         try:
             gpus = placement.cards_for(service.strategy, intent.hardware, service.gpus)
-            request = placement.Request(
+            request = Request(
                 devices=cuda_devices(gpus),
                 shape=shape,
                 settings=wanted,
@@ -161,7 +162,7 @@ class _Resolved:
                 projector=(profile.mmproj.bytes or 0) if service.vision and profile.mmproj else 0,
             )
             placed = placement.place(service.strategy, request)
-        except placement.PlacementError as error:
+        except PlacementError as error:
             problems.append(Problem(intent.host, key, str(error), error.remedy, service.name))
             return None
         except ShapeError as error:
@@ -169,7 +170,7 @@ class _Resolved:
             problems.append(Problem(intent.host, f"profile {service.profile}, shape", str(error), remedy, service.name))
             return None
         if placed.strategy is not service.strategy:
-            settings = _settings(intent, service, profile, placement.settings_of(placed.strategy, threads), [])
+            settings = _settings(intent, service, profile, strategies.settings_of(placed.strategy, threads), [])
         said = [*placed.warnings, *lessons.warnings(placed, shape, settings, wanted)]
         seen = [gpus[number] for number in placed.devices]
         return cls(settings, placed, seen, said, limit, extra)
