@@ -423,6 +423,32 @@ def history(*, lines: int, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("file", metavar="FILE|URL")
+@click.option("--tensors", is_flag=True, help="List every tensor too.")
+@click.option("--shape", is_flag=True, help="Print the record shape of a profile, as YAML.")
+@_JSON
+def gguf(file: str, *, tensors: bool, shape: bool, as_json: bool) -> None:
+    """Say what the header of a GGUF model says: shape, attention layer by layer, quantisation, parts.
+
+    Weights are never read. Of a split model any part may be named. hf:OWNER/REPOSITORY/FILE[@REVISION] names a file of
+    the hub at HF_ENDPOINT, by default huggingface.co; HF_TOKEN is sent to that hub alone.
+
+    \b
+    Examples:
+      llamarig gguf /srv/llamarig/models/model.gguf
+      llamarig gguf https://example.com/model-00001-of-00003.gguf --json
+      llamarig gguf hf:owner/repository/model.gguf --shape
+    """  # noqa: D301
+    from llamarig.cli.gguf import present  # noqa: PLC0415
+
+    try:
+        data, lines = present(file, os.environ, tensors=tensors, shape=shape)
+    except LlamarigError as error:
+        fail("gguf", error, as_json=as_json)
+    finish("gguf", data, lines, as_json=as_json)
+
+
+@cli.command()
 @_JSON
 def version(*, as_json: bool) -> None:
     """Say which llamarig this is."""

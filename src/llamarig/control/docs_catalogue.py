@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from llamarig.config.catalogue import ClientSettings, ModelFile, Profile, Speed
 from llamarig.control.docs_table import DocsError, markdown_table
-from llamarig.planning.catalogue import SHAPES_PREFIX, expand, join_shapes
+from llamarig.errors import Problem
+from llamarig.planning.catalogue import expand, join_shapes
 from llamarig.planning.intent import CATALOGUE_PREFIX
 
 
@@ -26,20 +26,20 @@ def read_catalogue(root: Path) -> dict[str, Profile]:
     variables: dict[str, Any] = {}
     for path in sorted((root / "group_vars/all/models").rglob("*.yml")):
         variables |= yaml.safe_load(path.read_text(encoding="utf-8"))
-    parts = [name for name in variables if name.startswith(CATALOGUE_PREFIX)]
-    said = {}
-    for name, data in ((name, data) for part in parts for name, data in variables[part].items()):
+    parts = sorted(name for name in variables if name.startswith(CATALOGUE_PREFIX))
+    said: dict[str, Profile] = {}
+    for name, data in [entry for part in parts for entry in variables[part].items()]:
         try:
             said[name] = Profile.model_validate(data)
-        except ValidationError as error:
+        except ValueError as error:
             msg = f"profile {name} is not valid: {error}"
             raise DocsError(msg, "correct it in group_vars/all/models/") from error
-    found: list[Any] = []
-    shapes = join_shapes("docs", {name: variables[name] for name in variables if name.startswith(SHAPES_PREFIX)}, found)
-    whole, problems = expand("docs", said, shapes, said)
-    if found or problems:
-        msg = "\n".join(map(str, [*found, *problems]))
-        raise DocsError(msg, "correct it in group_vars/all/models/")
+    problems: list[Problem] = []
+    shapes = join_shapes("docs", variables, problems)
+    whole, found = expand("docs", said, shapes, said)
+    problems += found
+    if problems:
+        raise DocsError("\n".join(map(str, problems)), "correct it in group_vars/all/models/")
     return whole
 
 

@@ -87,6 +87,8 @@ class Header:
         counts: how many entries every list has, kept or not.
         keys: every key.
         tensors: in the order of the file.
+        revision: as in ``Source``.
+        sha256: as in ``Source``.
 
     """
 
@@ -98,6 +100,8 @@ class Header:
     counts: Mapping[str, int]
     keys: frozenset[str]
     tensors: tuple[Tensor, ...]
+    revision: str | None
+    sha256: str | None
 
 
 def read_header(source: Source) -> Header:
@@ -145,6 +149,8 @@ class _Reader:
             counts=self.counts,
             keys=frozenset(self.keys),
             tensors=tuple(tensor for tensor, _ in found.values()),
+            revision=self.source.revision,
+            sha256=self.source.sha256,
         )
 
     def unpack(self, form: struct.Struct) -> tuple[Any, ...]:

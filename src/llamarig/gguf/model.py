@@ -16,7 +16,7 @@ from llamarig.gguf.source import Opener
 
 # Of general.*, what a shape says too: it tells one file of a model from another.
 _IN_SHAPE: Final = ("general.name", "general.size_label", "general.file_type", "general.quantized_by")
-_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf(?=$|\?)")
+_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf(?=$|[?@])")
 _GUESSED: Final = 1024  # LLAMA_FTYPE_GUESSED
 _MOST_PARTS: Final = 1024
 
@@ -30,6 +30,8 @@ class Part:
         bytes: its size; None where a server does not say.
         data_offset: where tensor data begins in it.
         tensors: how many tensors it holds.
+        revision: the commit of the hub's repository; None for other places.
+        sha256: of the whole file as the hub says it; None for other places.
 
     """
 
@@ -37,6 +39,8 @@ class Part:
     bytes: int | None
     data_offset: int
     tensors: int
+    revision: str | None
+    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,10 @@ def _model(headers: list[Header], notes: tuple[str, ...]) -> ModelFile:
     tokenizer = metadata.get("tokenizer.ggml.model")
     return ModelFile(
         shape=Shape(architecture, shaped, _vocabulary(first, shaped, tensors), tensors),
-        parts=tuple(Part(part.name, part.size, part.data_offset, len(part.tensors)) for part in headers),
+        parts=tuple(
+            Part(part.name, part.size, part.data_offset, len(part.tensors), part.revision, part.sha256)
+            for part in headers
+        ),
         version=first.version,
         general={key: value for key, value in metadata.items() if key.startswith("general.")},
         tokenizer=tokenizer if isinstance(tokenizer, str) else None,

@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
 import ssl
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import threading
 from typing import Final
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import urljoin
 from urllib.request import getproxies, proxy_bypass
 
 from llamarig import __version__
+from llamarig.gguf.address import Hub, Proxy, address, origin, split_address
 from llamarig.gguf.error import GgufError, MissingFileError
-
-HUGGING_FACE: Final = "https://huggingface.co"
 
 _FIRST_RANGE: Final = 1 << 20
 _LARGEST_RANGE: Final = 16 << 20
 _PIECE: Final = 1 << 18
 _MOST_REDIRECTS: Final = 5
-_PORTS: Final = {"http": 80, "https": 443}
-_SHORT: Final = re.compile(r"hf:([^/@]+)/([^/@]+)/([^@]+?)(?:@(.+))?")
-_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 _LATER: Final = "try again later"
-
-
-@dataclass(frozen=True, slots=True)
-class Hub:
-    """Where ``hf:`` names lead.
-
-    Attributes:
-        endpoint: address of the hub or of a mirror.
-        token: sent to the hub itself and to nobody else.
-
-    """
-
-    endpoint: str = HUGGING_FACE
-    token: str | None = field(default=None, repr=False)
-
-
-def is_remote(name: str) -> bool:
-    """Say whether a name is an address."""
-    return name.startswith(("http://", "https://", "hf:"))
-
-
-def address(name: str, hub: Hub) -> str:
-    """Turn ``hf:owner/repository/file[@revision]`` into the address of the file; an address stays what it is.
-
-    Raises:
-        GgufError: it is neither.
-
-    """
-    if not name.startswith("hf:"):
-        return name
-    found = _SHORT.fullmatch(name)
-    if found is None or {"", ".", ".."} & set(found[3].split("/")):
-        raise GgufError(
-            f"{name!r} names no file of a hub", "write hf:owner/repository/file.gguf or …file.gguf@revision"
-        )
-    owner, repository, path, revision = found.groups()
-    place = "/".join([quote(owner), quote(repository), "resolve", quote(revision or "main", safe=""), quote(path)])
-    return f"{hub.endpoint.rstrip('/')}/{place}"
 
 
 class HttpSource:
@@ -73,15 +31,7 @@ class HttpSource:
     A range is read as it arrives and left as soon as no more of it is wanted. The next one is twice as long.
     """
 
-    def __init__(
-        self,
-        name: str,
-        hub: Hub,
-        *,
-        timeout: float = 30,
-        patience: float = 300,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, name: str, hub: Hub, *, timeout: float = 30, patience: float = 300) -> None:
         """Prepare to read; nothing is asked yet.
 
         Args:
@@ -89,7 +39,6 @@ class HttpSource:
             hub: where the latter leads.
             timeout: seconds that a server may be silent.
             patience: seconds that the whole may take.
-            clock: a monotonic clock in seconds.
 
         Raises:
             GgufError: the name is no address.
@@ -97,11 +46,15 @@ class HttpSource:
         """
         self.name = name
         self.size: int | None = None
-        self._hub, self._timeout = hub, timeout
-        self._clock, self._deadline = clock, clock() + patience
-        self._url = _split(address(name, hub), name)
+        self.revision: str | None = None
+        self.sha256: str | None = None
+        self._hub, self._timeout, self._patience = hub, timeout, patience
+        self._url = split_address(address(name, hub), name)
         self._connection: http.client.HTTPConnection | None = None
         self._response: http.client.HTTPResponse | None = None
+        self._proxy_headers: dict[str, str] | None = None
+        self._watch: threading.Timer | None = None
+        self._late = False
         self._next = 0  # offset of the response's next byte
         self._end: int | None = None  # offset at which the response ends, where that is known
         self._ranges = True
@@ -121,7 +74,8 @@ class HttpSource:
                 self._ask(offset)
                 continue
             gap = offset - self._next
-            piece = self._receive(min(length if not gap else gap, _PIECE))
+            wanted = min(gap or length, _PIECE)
+            piece = self._receive(wanted if self._end is None else min(wanted, self._end - self._next))
             if not piece and self._end is None and not gap:
                 return b""  # a server that said neither a size nor a range
             if not piece:
@@ -131,6 +85,11 @@ class HttpSource:
 
     def close(self) -> None:
         """Hang up."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         self._response = None
         if self._connection is not None:
             self._connection.close()
@@ -139,15 +98,31 @@ class HttpSource:
     def _fault(self, why: str, remedy: str) -> GgufError:
         return GgufError(f"{self.name}: {why}", remedy)
 
+    def _too_late(self) -> None:
+        """End whatever waits for the server: a byte now and then would keep a timeout from doing so."""
+        self._late = True
+        sock = self._connection.sock if self._connection else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _check_time(self) -> None:
+        if self._watch is None:
+            self._watch = threading.Timer(self._patience, self._too_late)
+            self._watch.daemon = True
+            self._watch.start()
+        if self._late:
+            raise self._fault(f"the server sent no whole header within {self._patience:.0f} seconds", _LATER)
+
     def _receive(self, length: int) -> bytes:
         if self._response is None:
             return b""
-        if self._clock() > self._deadline:
-            raise self._fault("the server is too slow for its header to be read", _LATER)
         try:
             piece = self._response.read1(length)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self._check_time()
             raise self._fault(f"the connection broke: {_why(error)}", _LATER) from error
+        self._check_time()
         self._next += len(piece)
         return piece
 
@@ -156,6 +131,7 @@ class HttpSource:
         wanted = f"bytes={offset}-{offset + self._length - 1}"
         for _ in range(_MOST_REDIRECTS + 1):
             response = self._send(wanted)
+            self._remember(response)
             if response.status not in _REDIRECTS:
                 break
             self._follow(response)
@@ -165,8 +141,8 @@ class HttpSource:
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
             self._partial(response, offset)
         elif response.status == http.HTTPStatus.OK:
-            said = response.getheader("Content-Length")
-            size = int(said) if said is not None and said.isdecimal() else None
+            said = response.getheader("Content-Length") or ""
+            size = int(said) if re.fullmatch(r"\d{1,18}", said) else None
             self._ranges, self._next, self._end, self.size = False, 0, size, size
         elif response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             self.size = offset
@@ -189,53 +165,66 @@ class HttpSource:
 
     def _send(self, wanted: str) -> http.client.HTTPResponse:
         headers = {"Accept-Encoding": "identity", "Range": wanted, "User-Agent": f"llamarig/{__version__}"}
-        if self._hub.token and _origin(self._url) == _origin(_split(self._hub.endpoint, "the hub")):
+        if self._hub.token and self._at_hub():
             headers["Authorization"] = f"Bearer {self._hub.token}"
         target = self._url.path + (f"?{self._url.query}" if self._url.query else "")
         fresh = self._connection is None or self._response is None or not self._response.isclosed()
         if fresh:
-            self.close()
+            self._hang_up()
         while True:
+            self._check_time()
             connection = self._connection or self._connect()
+            told, with_headers = target, headers
+            if self._proxy_headers is not None:  # not tunnelled through: it is told the whole address
+                told, with_headers = f"http://{self._url.netloc}{target}", {**headers, **self._proxy_headers}
             try:
-                connection.request("GET", self._proxied(target), headers=headers)
+                connection.request("GET", told, headers=with_headers)
                 return connection.getresponse()
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                self.close()
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                self._hang_up()
+                self._check_time()
                 # A server may close a connection between two requests; a new one may not fail so.
                 if fresh or not isinstance(error, ConnectionError):
                     raise self._unreachable(error) from error
                 fresh = True
 
     def _connect(self) -> http.client.HTTPConnection:
-        scheme, host, port = _origin(self._url)
-        proxy = None if proxy_bypass(host) else getproxies().get(scheme)
-        at = _split(proxy if "//" in proxy else f"http://{proxy}", "the proxy") if proxy else None
-        where = (at.hostname or "", at.port or _PORTS[at.scheme]) if at else (host, port)
+        scheme, host, port = origin(self._url)
+        said = None if proxy_bypass(host) else getproxies().get(scheme)
+        proxy = Proxy.read(said) if said else None
+        where = (proxy.host, proxy.port) if proxy else (host, port)
+        self._proxy_headers = None
         if scheme == "https":
             secure = http.client.HTTPSConnection(*where, timeout=self._timeout, context=ssl.create_default_context())
-            if at:
-                secure.set_tunnel(host, port)
+            if proxy:
+                secure.set_tunnel(host, port, proxy.headers)
             self._connection = secure
         else:
             self._connection = http.client.HTTPConnection(*where, timeout=self._timeout)
-        self._plain_proxy = at is not None and scheme == "http"
+            self._proxy_headers = proxy.headers if proxy else None
         return self._connection
 
-    def _proxied(self, target: str) -> str:
-        """Name the whole address to a proxy that is not tunnelled through."""
-        return f"{self._url.scheme}://{self._url.netloc}{target}" if self._plain_proxy else target
+    def _at_hub(self) -> bool:
+        return origin(self._url) == origin(split_address(self._hub.endpoint, "the hub"))
+
+    def _remember(self, response: http.client.HTTPResponse) -> None:
+        """Keep what the hub says about the file: its commit, and its sha256 as the tag of what it redirects to."""
+        if self._at_hub():
+            commit = response.getheader("X-Repo-Commit") or ""
+            tag = (response.getheader("X-Linked-ETag") or "").strip('"')
+            self.revision = commit if re.fullmatch(r"[0-9a-f]{40}", commit) else self.revision
+            self.sha256 = tag if re.fullmatch(r"[0-9a-f]{64}", tag) else self.sha256
 
     def _follow(self, response: http.client.HTTPResponse) -> None:
         location = response.getheader("Location")
         if not location:
             raise self._fault("the server redirects to nowhere", "name the file's own address")
-        target = _split(
+        target = split_address(
             urljoin(self._url.geturl(), location), f"{self.name}: the server redirects to {location!r}, that"
         )
         if self._url.scheme == "https" and target.scheme != "https":
             raise self._fault(f"the server redirects to {target.hostname} without encryption", "name another server")
-        self.close()
+        self._hang_up()
         self._url = target
 
     def _refused(self, response: http.client.HTTPResponse) -> GgufError:
@@ -246,7 +235,7 @@ class HttpSource:
         if status in {http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN}:
             remedy = (
                 "it is gated, private, or not there: accept its licence on the hub's page, and set HF_TOKEN"
-                if _origin(self._url) == _origin(_split(self._hub.endpoint, "the hub"))
+                if self._at_hub()
                 else "the server wants credentials: name an address that needs none"
             )
             return self._fault(why, remedy)
@@ -265,22 +254,3 @@ class HttpSource:
 
 def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _split(url: str, name: str) -> SplitResult:
-    """Take an address apart, with what is not allowed in one escaped."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = None, None
-    if parts is None or not host or parts.scheme not in _PORTS:
-        raise GgufError(f"{name} is no address", "write https://host/path/file.gguf")
-    if parts.username is not None:
-        raise GgufError(f"{name} holds a user name or a password", "name an address that needs none")
-    path = quote(parts.path or "/", safe="/%~!$&'()*+,;=:@")
-    return parts._replace(path=path, query=quote(parts.query, safe="/%?~!$&'()*+,;=:@[]"), fragment="")
-
-
-def _origin(url: SplitResult) -> tuple[str, str, int]:
-    return url.scheme, (url.hostname or "").lower(), url.port or _PORTS[url.scheme]

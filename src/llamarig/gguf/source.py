@@ -12,9 +12,18 @@ from llamarig.gguf.error import GgufError, MissingFileError
 
 
 class Source(Protocol):
-    """Bytes by their offset. Offsets never go back."""
+    """Bytes by their offset. Offsets never go back.
+
+    Attributes:
+        name: the file, as it was named.
+        revision: the commit of the repository it is in, where the place it comes from says so.
+        sha256: of the whole file, where the place it comes from says so.
+
+    """
 
     name: str
+    revision: str | None
+    sha256: str | None
 
     @property
     def size(self) -> int | None:
@@ -42,6 +51,8 @@ class FileSource:
 
         """
         self.name = path
+        self.revision: str | None = None
+        self.sha256: str | None = None
         try:
             # A named pipe would keep an ordinary open waiting for its writer.
             self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

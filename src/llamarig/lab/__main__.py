@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from llamarig.errors import LlamarigError
+from llamarig.lab.ghosts import make_ghosts, read_ghost_names, usual_ghosts
 from llamarig.lab.hosts import Lab, Say
 from llamarig.lab.models import make_models
 from llamarig.lab.silicon.cards import card_lines, read_silicon
@@ -49,6 +50,8 @@ def _parse() -> argparse.Namespace:
     down = verbs.add_parser("down", parents=[common], help="remove hosts")
     down.add_argument("hosts", nargs="*", help="names of hosts; default: all of them")
     verbs.add_parser("models", parents=[common], help="make the tiny models")
+    ghosts = verbs.add_parser("ghosts", parents=[common], help="make headers of published models, without weights")
+    ghosts.add_argument("names", nargs="*", metavar="MODEL[.MIX]", help="for instance glm-4.7-flash.q8_0; default: all")
     verbs.add_parser("addresses", parents=[common], help="print the address of every running host")
     cards = verbs.add_parser("cards", help="print the cards of every host, as --silicon would make them")
     cards.add_argument("file", type=Path, metavar="FILE")
@@ -62,6 +65,9 @@ def _work(arguments: argparse.Namespace, say: Say) -> None:
         Lab(arguments.directory, say, silicon, ROOT / ".lab" / "archive").up(arguments.hosts or ["lab01"])
     elif arguments.verb == "models":
         make_models(ROOT / ".lab" / "models", say)
+    elif arguments.verb == "ghosts":
+        wanted = read_ghost_names(arguments.names) if arguments.names else usual_ghosts()
+        make_ghosts(ROOT / ".lab" / "ghosts", wanted, say)
     elif arguments.verb == "addresses":
         for host, address in Lab(arguments.directory, say).addresses().items():
             print(f"{host} {address}")

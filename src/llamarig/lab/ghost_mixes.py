@@ -113,23 +113,29 @@ def _unquantised(mix: Mix, name: str) -> str:
 
 
 def _chosen(header: Header, mix: Mix, name: str, values: list[str], downs: list[str]) -> str:
-    if name == "output.weight" or (header.tied and name.endswith("token_embd.weight")):
-        return mix.output or next((kind for rule, kind in mix.rules.items() if re.search(rule, name)), mix.type)
+    if mix.output and (name == "output.weight" or (header.tied and name.endswith("token_embd.weight"))):
+        return mix.output
     for rule, kind in mix.rules.items():
         if re.search(rule, name):
             return kind
     if mix.type in {"f16", "bf16", "q8_0"}:
         return mix.type
-    eight = header.number("expert_count", default=0) == 8  # noqa: PLR2004  Mixtral has rules of its own
+    eight = _of_eight(header, mix, name)
+    if eight:
+        return eight
     if _VALUES.search(name):
-        return "q8_0" if eight else _value_type(header, mix, name, values)
-    if eight and name.endswith("attn_k.weight"):
+        return _value_type(header, mix, name, values)
+    return _down_type(header, mix, name, downs) if "ffn_down" in name else mix.type
+
+
+def _of_eight(header: Header, mix: Mix, name: str) -> str | None:
+    """Return what llama-quantize gives attention in models of eight experts, as Mixtral is; None elsewhere."""
+    if header.number("expert_count", default=0) != 8:  # noqa: PLR2004  the engine's own number
+        return None
+    if _VALUES.search(name) or name.endswith("attn_k.weight"):
         return "q8_0"
-    if eight and name.endswith("attn_output.weight") and mix.type in {"q4_k", "iq4_xs"}:
-        return "q5_k"
-    if "ffn_down" in name:
-        return _down_type(header, mix, name, downs)
-    return mix.type
+    small = name.endswith("attn_output.weight") and mix.type in {"q4_k", "iq4_xs"}
+    return "q5_k" if small else None
 
 
 def _value_type(header: Header, mix: Mix, name: str, values: list[str]) -> str:
@@ -156,7 +162,7 @@ def _down_type(header: Header, mix: Mix, name: str, downs: list[str]) -> str:
 
 
 def _spared(place: int, count: int) -> bool:
-    """Tell whether llama-quantize uses more bits at this place (``use_more_bits``): first and last eighth, each third."""
+    """Tell whether llama-quantize uses more bits here (``use_more_bits``): first and last eighth, each third else."""
     return place < count // 8 or place >= 7 * count // 8 or (place - count // 8) % 3 == 2  # noqa: PLR2004
 
 

@@ -240,7 +240,7 @@ def _with_next_tokens(header: Header, count: int = 1) -> Header:
     metadata = dict(header.metadata) | {"block_count": header.blocks + count, "nextn_predict_layers": count}
     for key, value in metadata.items():
         if isinstance(value, list) and len(value) == header.blocks:
-            metadata[key] = [*value, *[value[-1]] * count]  # type: ignore[list-item]
+            metadata[key] = [*value, *[value[-1]] * count]
     return replace(header, metadata=metadata)
 
 

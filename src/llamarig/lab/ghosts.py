@@ -55,6 +55,29 @@ def published_shape(name: str, mix: str, blocks: int | None = None) -> Shape:
     return Shape(header.architecture, dict(header.metadata), header.vocabulary, typed, source="published")
 
 
+def usual_ghosts() -> list[tuple[str, str]]:
+    """Return each published model with the quantisations that somebody runs: those of a known size, or Q4_K_M."""
+    return [(model.name, mix) for model in MODELS for mix in model.sizes or ["q4_k_m"]]
+
+
+def read_ghost_names(words: Iterable[str]) -> list[tuple[str, str]]:
+    """Read ``glm-4.7-flash.q8_0`` as a model and a quantisation; the usual ones where no quantisation is named.
+
+    Raises:
+        LabError: there is no such model, or it has no such quantisation.
+
+    """
+    wanted = []
+    for word in words:
+        if word in {model.name for model in MODELS}:
+            wanted += [pair for pair in usual_ghosts() if pair[0] == word]
+            continue
+        name, _, mix = word.rpartition(".")
+        published_shape(name or word, mix)
+        wanted.append((name, mix))
+    return wanted
+
+
 def shortened(header: Header, blocks: int) -> Header:
     """Keep the first blocks of a model, and behind them those that predict further tokens."""
     kept = [*range(blocks), *range(header.trunk, header.blocks)]

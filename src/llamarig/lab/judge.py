@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from llamarig.lab.judge_image import SHIM, ensure_image
-from llamarig.lab.judge_log import Parts, Served, read_arguments, read_breakdown, read_log
+from llamarig.lab.judge_log import Parts, Served, read_arguments, read_breakdown, read_errors, read_log
 from llamarig.lab.machine import LabError, run
 from llamarig.lab.models import Say
 
@@ -45,13 +45,12 @@ class RefusedError(LabError):
 
     Attributes:
         code: its exit status; 134 is an assertion of the engine's own, 137 that it took too long.
-        log: what it said, as far as that helps.
+        log: all that it said.
 
     """
 
     def __init__(self, what: str, code: int, log: str) -> None:
-        said = [line for line in log.splitlines() if line.strip()]
-        super().__init__(f"{what} ended with {code}: {' | '.join(said[-6:])[-2000:]}")
+        super().__init__(f"{what} ended with {code}: {read_errors(log)}")
         self.code = code
         self.log = log
 
@@ -230,7 +229,9 @@ class Judge:
 
     def _start(self, image: str) -> None:
         command = ["docker", "run", "--detach", "--rm", "--name", self.container, "--label", "llamarig.judge"]
-        command += ["--network", "none", "--read-only", "--tmpfs", "/tmp", "--user", "65534:65534"]  # noqa: S108
+        command += ["--network", "none", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108
+        # The owner of the models' directory is who reads them: a test's own is closed to everybody else.
+        command += ["--user", f"{os.geteuid()}:{os.getegid()}"]
         command += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--env", "HOME=/tmp"]
         command += ["--volume", f"{self._models}:/models:ro", "--entrypoint", "sleep", image, str(_LIFETIME_SECONDS)]
         run(command)
@@ -279,7 +280,7 @@ class Judge:
             text = log.read()
         if not came_up:
             code = process.returncode
-            raise RefusedError(f"llama-server {' '.join(command[3:])}", code, _errors(text))
+            raise RefusedError(f"llama-server {' '.join(command[3:])}", code, text)
         return text
 
     @staticmethod
@@ -324,14 +325,6 @@ class Judge:
             inner, capture_output=True, text=True, errors="replace", check=False, timeout=timeout + 30
         )
         return _Done(done.returncode, done.stdout, done.stderr)
-
-
-def _errors(log: str) -> str:
-    """Return the lines of a log that say what went wrong, with what is no JSON: assertions write as they please."""
-    return (
-        "\n".join(line for line in log.splitlines() if '"level":"error"' in line or not line.startswith("{"))
-        or log[-2000:]
-    )
 
 
 def _remove(container: str) -> None:

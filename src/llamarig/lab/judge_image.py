@@ -1,4 +1,4 @@
-"""The image in which the engine judges: Debian's llama.cpp, its RPC server, and the shim that gives a device its size."""
+"""The image in which the engine judges: Debian's llama.cpp, its RPC server, and the shim that sizes a device."""
 
 from __future__ import annotations
 

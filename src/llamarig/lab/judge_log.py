@@ -23,6 +23,7 @@ _LAYER: Final = re.compile(r"^load_tensors: layer\s+(\d+) assigned to device (\S
 _CACHE: Final = re.compile(r"^(?:llama_kv_cache:|llama_memory_recurrent,) layer\s+(\d+): dev = (\S+)")
 _OVERRIDDEN: Final = re.compile(r"^tensor (\S+) \(.*\) buffer type overridden to (\S+)")
 _SPLITS: Final = re.compile(r"^sched_reserve: graph: nodes = \d+, splits = (\d+)")
+_ERROR: Final = re.compile(r"(?<= E )\S.*|\S*GGML_ASSERT.*|what\(\): .*|^error.*")
 _TABLES: Final = {"model": "model", "KV": "cache", "RS": "state", "output": "output"}
 
 
@@ -58,11 +59,11 @@ class Served:
 
     """
 
-    model: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    cache: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    state: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    compute: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    output: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    model: dict[str, float] = field(default_factory=dict)
+    cache: dict[str, float] = field(default_factory=dict)
+    state: dict[str, float] = field(default_factory=dict)
+    compute: dict[str, float] = field(default_factory=dict)
+    output: dict[str, float] = field(default_factory=dict)
     layers: dict[int, str] = field(default_factory=dict)
     caches: dict[int, str] = field(default_factory=dict)
     overridden: dict[str, str] = field(default_factory=dict)
@@ -101,15 +102,12 @@ def read_breakdown(text: str) -> dict[str, Parts]:
         LabError: there is no such line.
 
     """
-    parts = {name: Parts(int(model), int(context), int(compute)) for name, model, context, compute in _find(text)}
+    found = _BREAKDOWN.findall(text)
+    parts = {name: Parts(int(model), int(context), int(compute)) for name, model, context, compute in found}
     if HOST not in parts:
         msg = f"llama-fit-params printed no estimate: {text.strip()[-500:]!r}"
         raise LabError(msg)
     return parts
-
-
-def _find(text: str) -> list[tuple[str, str, str, str]]:
-    return _BREAKDOWN.findall(text)
 
 
 def read_arguments(text: str) -> list[str]:
@@ -136,68 +134,87 @@ def read_log(lines: Iterable[str], devices: Mapping[str, str]) -> Served:
         devices: name of a device by the name of its buffers, which need not be the same (RPC).
 
     """
-    served, contexts = Served(), _Contexts()
+    reader = _Reader(devices)
     for event in _events(lines):
         if event.get("type") == "fit_memory_breakdown":
-            served.breakdown.clear()
-            served.breakdown.update(_breakdown(event))
+            reader.breakdown = _breakdown(event)
             continue
         message = str(event.get("msg", "")).strip()
         if message.startswith("llama_model_loader: loaded meta data"):
-            served, contexts = Served(), _Contexts()
-        elif message.startswith("llama_context: constructing"):
-            contexts.start()
-        _read_message(message, served, contexts, devices)
-    for reserved in contexts.compute:
-        for device, size in reserved.items():
-            served.compute[device] += size
-    splits = next(iter(contexts.splits), 0)
-    tables = (served.model, served.cache, served.state, served.compute, served.output)
-    return Served(*map(dict, tables), served.layers, served.caches, served.overridden, splits, served.breakdown)
+            reader = _Reader(devices)
+        reader.read(message)
+    return reader.result()
 
 
-class _Contexts:
-    """Compute buffers and splits of each context: one that is reserved again replaces its own."""
+def read_errors(log: str) -> str:
+    """Return what a log says went wrong: its errors, assertions, exceptions; its end where there are none."""
+    said = []
+    for line in log.splitlines():
+        event = next(iter(_events([line])), None)
+        if event is None:
+            found = _ERROR.search(line)
+            said += [found[0].strip()] if found else []
+        elif event.get("level") == "error":
+            said.append(str(event.get("msg", "")).strip())
+    return " | ".join(dict.fromkeys(said))[-2000:] or log.strip()[-500:]
 
-    def __init__(self) -> None:
+
+class _Reader:
+    """One load: what its messages add up to."""
+
+    def __init__(self, devices: Mapping[str, str]) -> None:
+        self.devices = devices
+        self.sizes: dict[str, dict[str, float]] = {table: defaultdict(float) for table in _TABLES.values()}
+        self.layers: dict[int, str] = {}
+        self.caches: dict[int, str] = {}
+        self.overridden: dict[str, str] = {}
+        self.breakdown: dict[str, Parts] = {}
+        # Of each context: one that is reserved again replaces its own.
         self.compute: list[dict[str, float]] = []
         self.splits: list[int] = []
 
-    def start(self) -> None:
-        self.compute.append({})
-        self.splits.append(0)
+    def read(self, message: str) -> None:
+        """Take in one message of the log."""
+        if message.startswith("llama_context: constructing") or not self.compute:
+            self.compute.append({})
+            self.splits.append(0)
+        if found := _SIZE.match(message):
+            self._size(self._device(found[2]), found[3], float(found[4]))
+        elif found := _LAYER.match(message):
+            self.layers[int(found[1])] = self._device(found[2])
+        elif found := _CACHE.match(message):
+            self.caches[int(found[1])] = self._device(found[2])
+        elif found := _OVERRIDDEN.match(message):
+            self.overridden[found[1]] = self._device(found[2])
+        elif found := _SPLITS.match(message):
+            self.splits[-1] = int(found[1])
 
-    def reserve(self, device: str, size: float) -> None:
-        if not self.compute:
-            self.start()
-        self.compute[-1][device] = size
+    def result(self) -> Served:
+        """Return what was read, contexts added up."""
+        compute: dict[str, float] = defaultdict(float)
+        for reserved in self.compute:
+            for device, size in reserved.items():
+                compute[device] += size
+        return Served(
+            **{table: dict(sizes) for table, sizes in self.sizes.items()},
+            compute=dict(compute),
+            layers=self.layers,
+            caches=self.caches,
+            overridden=self.overridden,
+            splits=next(filter(None, self.splits), 0),
+            breakdown=self.breakdown,
+        )
 
-    def split(self, count: int) -> None:
-        if self.splits:
-            self.splits[-1] = count
-
-
-def _read_message(message: str, served: Served, contexts: _Contexts, devices: Mapping[str, str]) -> None:
-    if found := _SIZE.match(message):
-        device, size = _device(found[2], devices), float(found[4])
-        if found[3] == "compute":
-            contexts.reserve(device, size)
+    def _size(self, device: str, kind: str, size: float) -> None:
+        if kind == "compute":
+            self.compute[-1][device] = size
         else:
-            getattr(served, _TABLES[found[3]])[device] += size
-    elif found := _LAYER.match(message):
-        served.layers[int(found[1])] = _device(found[2], devices)
-    elif found := _CACHE.match(message):
-        served.caches[int(found[1])] = _device(found[2], devices)
-    elif found := _OVERRIDDEN.match(message):
-        served.overridden[found[1]] = _device(found[2], devices)
-    elif found := _SPLITS.match(message):
-        contexts.split(int(found[1]))
+            self.sizes[_TABLES[kind]][device] += size
 
-
-def _device(name: str, devices: Mapping[str, str]) -> str:
-    if name in devices:
-        return devices[name]
-    return name if name in devices.values() else HOST
+    def _device(self, name: str) -> str:
+        if name in self.devices:
+            return self.devices[name]
+        return name if name in self.devices.values() else HOST
 
 
 def _events(lines: Iterable[str]) -> Iterable[dict[str, Any]]:

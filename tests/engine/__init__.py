@@ -1,0 +1,1 @@
+"""The real engine against the planner: estimates, loaded buffers, and the place of every tensor."""
