@@ -139,7 +139,7 @@ LOADED: Final = (
     Case("dense", "qwen3-4b", "q4_k_m", A, (4096, 2048), _with(context=8192), short=6),
     Case("dense", "llama-3.1-8b", "q4_k_m", B, (1024, 1024), _with(context=8192), short=6),
     Case("dense", "llama-3.2-3b", "q4_k_m", CPU, (), _with(context=8192), short=4),
-    Case("sliding window, MoE", "gpt-oss-20b", "mxfp4-f16", C, (1500, 2500), _with(context=16384), short=4),
+    Case("sliding window, MoE", "gpt-oss-20b", "mxfp4-f16", C, (900, 2000), _with(context=16384), short=2),
     Case("MoE", "qwen3-30b-a3b", "q4_k_m", C, (2000, 1100), _with(context=16384), short=6),
     Case("MoE", "qwen3-30b-a3b", "q4_k_m", D, (1300, 1100), _with(context=16384), short=6),
     Case("MLA", "glm-4.7-flash", "q4_k_m", D, (1100, 900), _with(context=16384, **Q8), short=5),

@@ -11,6 +11,7 @@ from llamarig.cli.output import table
 from llamarig.config.attention import Layer, kinds
 from llamarig.config.shape import Shape, ShapeError, Tensor, format_ranges
 from llamarig.gguf.address import HUGGING_FACE, Hub, is_remote
+from llamarig.gguf.error import printable
 from llamarig.gguf.model import ModelFile, read_model
 from llamarig.gguf.source import FileSource, Source
 from llamarig.gguf.yaml import shape_lines
@@ -106,7 +107,7 @@ def _summary(model: ModelFile, data: dict[str, Any]) -> list[str]:
     pairs = [*_about_files(model, data), *_about_shape(data), *_about_layers(data)]
     pairs += [("note", note) for note in model.notes]
     width = max(len(word) for word, _ in pairs)
-    return [f"{word.ljust(width)}  {said}" for word, said in pairs if said]
+    return [f"{word.ljust(width)}  {printable(said)}" for word, said in pairs if said]
 
 
 def _about_files(model: ModelFile, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -182,7 +183,7 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 def _tensor_table(shape: Shape) -> list[str]:
     rows = [
-        (tensor.name, tensor.type, " x ".join(map(str, tensor.dimensions)), str(tensor.bytes))
+        (printable(tensor.name), tensor.type, " x ".join(map(str, tensor.dimensions)), str(tensor.bytes))
         for tensor in shape.tensors
     ]
     return ["", *table(("TENSOR", "TYPE", "DIMENSIONS", "BYTES"), rows)]

@@ -3,34 +3,87 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llamarig.config.spec import Spec
-from llamarig.errors import LlamarigError
+from llamarig.errors import ConfigError, LlamarigError, Problem
+from llamarig.planning.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def plan_inventory(inventory: Path, limit: str | None = None) -> dict[str, list[Spec]]:
-    """Return the specs of every host of an inventory, by host name; no host is reached.
+def plan_inventory(inventory: Path, limit: str | None = None) -> dict[str, Plan]:
+    """Return the plan of every host of an inventory, by host name; no host is reached.
 
-    Ansible itself reads the inventory (playbooks/plan.yml), so that variables mean here what they mean in a deployment.
+    Ansible's own classes read the inventory in this process, as playbooks/plan.yml has them read it in one for each
+    host, so that variables mean here what they mean in a deployment. A plan may be one that cannot be deployed yet.
 
     Raises:
-        LlamarigError: with every problem of every host, or with Ansible's words if it could not read the inventory.
+        ConfigError: with every problem of every host.
+        LlamarigError: with Ansible's words if it could not read the inventory.
 
     """
-    plans, said = _run("plan", inventory, limit)
-    problems = [problem for host in sorted(plans) for problem in plans[host].get("problems", [])]
+    # Ansible looks for its settings when it is first imported, and takes those of the checkout for a deployment.
+    os.environ.setdefault("ANSIBLE_CONFIG", str(ROOT / "ansible.cfg"))
+    try:
+        from ansible.errors import AnsibleError  # noqa: PLC0415  after its settings are said
+        from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
+
+        from llamarig.control.border import Border  # noqa: PLC0415
+
+        loader = DataLoader()
+        border = Border(ROOT, loader.load_from_file)
+        plans: dict[str, Plan] = {}
+        problems: list[Problem] = []
+        for host, variables, templar in _hosts(loader, inventory, limit):
+            try:
+                plans[host], _ = border.plan(host, variables, templar, only_plan=True)
+            except ConfigError as error:
+                problems += error.problems
+    except (AnsibleError, SystemExit) as error:  # it leaves where the locale is not UTF-8
+        raise _unread(inventory, "planned", str(error)) from error
     if problems:
-        raise LlamarigError("\n".join([f"{len(problems)} problems in {inventory}:", *problems]))
-    if said or not plans:
-        raise _unread(inventory, "planned", said)
-    return {host: [Spec.from_dict(spec) for spec in plan["specs"]] for host, plan in sorted(plans.items())}
+        raise ConfigError(problems)
+    if not plans:
+        raise _unread(inventory, "planned", "")
+    return dict(sorted(plans.items()))
+
+
+def _hosts(loader: Any, inventory: Path, limit: str | None) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Yield name, variables and templar of each host, as a play of playbooks/plan.yml would have them."""
+    from ansible.inventory.manager import InventoryManager  # noqa: PLC0415
+    from ansible.playbook.play import Play  # noqa: PLC0415
+    from ansible.template import Templar  # noqa: PLC0415
+    from ansible.vars.manager import VariableManager  # noqa: PLC0415
+
+    loader.set_vault_secrets(_begun())
+    loader.set_basedir(str(ROOT / "playbooks"))
+    manager = InventoryManager(loader=loader, sources=[str(inventory.resolve())])
+    manager.subset(limit)
+    variables = VariableManager(loader=loader, inventory=manager)
+    said = {"name": "plan", "hosts": "gpu_hosts", "gather_facts": False}
+    play = Play.load(said, variable_manager=variables, loader=loader)
+    for host in manager.get_hosts("gpu_hosts"):
+        found = variables.get_vars(play=play, host=host)
+        yield host.name, found, Templar(loader=loader, variables=found)
+
+
+@cache
+def _begun() -> Any:
+    """Do what each of Ansible's programs does once at its start; return the secrets of its vaults."""
+    from ansible import constants  # noqa: PLC0415
+    from ansible.cli import CLI  # noqa: PLC0415
+    from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
+    from ansible.plugins.loader import init_plugin_loader  # noqa: PLC0415
+
+    init_plugin_loader()
+    return CLI.setup_vault_secrets(DataLoader(), vault_ids=constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)
 
 
 def look_at_hosts(inventory: Path, limit: str | None = None, *, ask_sudo: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Model files that come from the control node: looked at before any host is touched."""
+"""Model files on the control node: looked at, and their headers read, before any host is touched."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from llamarig.errors import ConfigError, Problem
+from llamarig.gguf.error import GgufError
+from llamarig.gguf.model import read_model
+from llamarig.gguf.source import FileSource
+from llamarig.planning.intent import CATALOGUE_PREFIX
 
 
 def check_local_models(host: str, sources: list[dict[str, Any]], root: Path) -> None:
@@ -32,6 +36,46 @@ def check_local_models(host: str, sources: list[dict[str, Any]], root: Path) -> 
             problems.append(Problem(host, f"file {source['name']}", message, remedy))
     if problems:
         raise ConfigError(problems)
+
+
+def add_local_shapes(host: str, variables: dict[str, Any], root: Path) -> None:
+    """Give profiles without a shape the one in their file's header, where the file is on the control node.
+
+    Only profiles that the host's services use are read. A file that is missing is ``check_local_models``'s to report.
+
+    Raises:
+        ConfigError: with every file that is no model, or a damaged one.
+
+    """
+    services = variables.get("llm_services")
+    listed = services if isinstance(services, list) else []
+    used = {str(item.get("profile")) for item in listed if isinstance(item, dict)}
+    problems = []
+    for variable in [name for name in variables if name.startswith(CATALOGUE_PREFIX)]:
+        part = variables[variable]
+        for name in used & part.keys() if isinstance(part, dict) else ():
+            path = _local_file(part[name], root)
+            if path is None:
+                continue
+            try:
+                shape = read_model(str(path), FileSource).shape
+            except GgufError as error:
+                problems.append(Problem(host, f"profile {name}, file {path}", error.message, error.remedy))
+                continue
+            variables[variable] = {**variables[variable], name: {**part[name], "shape": shape.to_dict()}}
+    if problems:
+        raise ConfigError(problems)
+
+
+def _local_file(profile: object, root: Path) -> Path | None:
+    """Return a profile's first file where it is on this machine and nobody said its shape."""
+    if not isinstance(profile, dict) or profile.get("shape") is not None:
+        return None
+    files = profile.get("files")
+    first = files[0] if isinstance(files, list) and files else None
+    said = first.get("path") if isinstance(first, dict) else None
+    path = root / said if isinstance(said, str) and said else None
+    return path if path is not None and path.is_file() else None
 
 
 def _fault(path: Path, source: dict[str, Any], cache: Path) -> str | None:

@@ -79,7 +79,7 @@ def split_address(url: str, name: str) -> SplitResult:
     if parts is None or not host or parts.scheme not in _PORTS:
         raise GgufError(f"{name} is no address", "write https://host/path/file.gguf")
     if parts.username is not None:
-        raise GgufError(f"{name} holds a user name or a password", "name an address that needs none")
+        raise GgufError(f"the address of {host} holds a user name or a password", "name one that needs none")
     path = quote(parts.path or "/", safe="/%~!$&'()*+,;=:@")
     return parts._replace(path=path, query=quote(parts.query, safe="/%?~!$&'()*+,;=:@[]"), fragment="")
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from llamarig.config.shape import MetadataValue, ShapeError, Tensor
+from llamarig.config.shape import TYPE_BLOCKS, MetadataValue, Tensor
 from llamarig.gguf.cursor import AGAIN, Cursor
 from llamarig.gguf.error import GgufError
 from llamarig.gguf.source import Source
@@ -131,7 +131,7 @@ class _Reader:
             raise self.cursor.fault(f"{tensors} tensors and {keys} keys, {most}")
         for number in range(keys):
             self.key(number)
-        alignment = self.alignment()
+        alignment = int(cast("int", self.metadata.get("general.alignment", _ALIGNMENT)))
         found: dict[str, tuple[Tensor, int]] = {}
         for number in range(tensors):
             tensor, offset = self.tensor(number)
@@ -207,6 +207,8 @@ class _Reader:
             self.keep(key, self.numbers(kind, 1)[0])
         else:
             raise self.cursor.fault(f"a value of the unknown type {kind}")
+        if key == "general.alignment":
+            self.check_alignment(self.metadata.get(key))
 
     def array(self, key: str) -> None:
         kind, count = self.unpack(_ARRAY_HEAD)
@@ -237,12 +239,9 @@ class _Reader:
         if all(math.isfinite(number) for number in every):
             self.metadata[key] = cast("MetadataValue", value)
 
-    def alignment(self) -> int:
-        self.cursor.begin("key 'general.alignment'")
-        value = self.metadata.get("general.alignment", _ALIGNMENT)
+    def check_alignment(self, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value & (value - 1):
             raise self.cursor.fault(f"{value!r} is no power of two")
-        return value
 
     def tensor(self, number: int) -> tuple[Tensor, int]:
         self.cursor.begin(f"the name of tensor {number + 1}")
@@ -258,12 +257,10 @@ class _Reader:
             raise self.cursor.fault(f"a tensor of {size} elements, which cannot be")
         if kind not in _TENSOR_TYPES:
             raise self.cursor.fault(f"data of the unknown type {kind}", "take a file that llama.cpp can read")
-        tensor = Tensor(name, _TENSOR_TYPES[kind], dimensions)
-        try:
-            _ = tensor.bytes
-        except ShapeError as error:
-            raise self.cursor.fault(str(error)) from error
-        return tensor, offset
+        block = TYPE_BLOCKS[_TENSOR_TYPES[kind]][0]
+        if dimensions[0] % block:
+            raise self.cursor.fault(f"rows of {dimensions[0]} elements, which do not fill blocks of {block}")
+        return Tensor(name, _TENSOR_TYPES[kind], dimensions), offset
 
     def check_data(self, tensors: list[tuple[Tensor, int]], begin: int, alignment: int) -> None:
         """Check that tensors lie one after the other, as the engine demands, and within the file."""

@@ -169,7 +169,7 @@ def _model(headers: list[Header], notes: tuple[str, ...]) -> ModelFile:
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
         kind = metadata.get("general.type", "something else")
-        why = f"{first.name} says no general.architecture: it is no model but {kind}"
+        why = f"{first.name} says no general.architecture: it is no model but {kind!r}"
         raise GgufError(why, "name the file of the model itself")
     tensors = tuple(tensor for header in headers for tensor in header.tensors)
     if len({tensor.name for tensor in tensors}) != len(tensors):

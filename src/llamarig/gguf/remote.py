@@ -112,7 +112,7 @@ class HttpSource:
             self._watch.daemon = True
             self._watch.start()
         if self._late:
-            raise self._fault(f"the server sent no whole header within {self._patience:.0f} seconds", _LATER)
+            raise self._fault(f"the server sent no whole header within {self._patience:g} seconds", _LATER)
 
     def _receive(self, length: int) -> bytes:
         if self._response is None:
@@ -219,9 +219,11 @@ class HttpSource:
         location = response.getheader("Location")
         if not location:
             raise self._fault("the server redirects to nowhere", "name the file's own address")
-        target = split_address(
-            urljoin(self._url.geturl(), location), f"{self.name}: the server redirects to {location!r}, that"
-        )
+        try:
+            there = urljoin(self._url.geturl(), location)
+        except ValueError:
+            there = ""
+        target = split_address(there, f"{self.name}: what the server redirects to, {location!r},")
         if self._url.scheme == "https" and target.scheme != "https":
             raise self._fault(f"the server redirects to {target.hostname} without encryption", "name another server")
         self._hang_up()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from llamarig.config.shape import Shape, format_ranges, parse_ranges
+from llamarig.config.shape import Shape, ShapeError, format_ranges, parse_ranges
 
 _WIDTH: Final = 100  # what a profile's own indentation leaves of a line of 120
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*( [A-Za-z0-9][A-Za-z0-9_./-]*)*")
@@ -60,8 +60,11 @@ def _entry(name: str, value: Any) -> Iterator[str]:
     """Write one key; one that names blocks and is too long for a line becomes several, which mean the same."""
     line = f"    {scalar(name)}: {scalar(value)}"
     found = _BLOCKS.fullmatch(name)
-    blocks = parse_ranges(found[1]) if found else []
-    if len(line) <= _WIDTH or found is None or len(blocks) == 1:
+    try:
+        blocks = parse_ranges(found[1]) if found else []
+    except ShapeError:  # a name that only looks so
+        blocks = []
+    if len(line) <= _WIDTH or found is None or len(blocks) <= 1:
         yield line
         return
     half = len(blocks) // 2

@@ -17,8 +17,11 @@ from llamarig.lab.machine import LabError
 
 _KEPT: Final = re.compile(
     r"_norm(_\w+)?\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.conv\.|attn_sinks|nextn\.[eh]norm|layer_output_scale"
+    r"|altup_(correct|predict)_coef"
 )
-_AS_MADE: Final = re.compile(r"per_layer_model_proj")
+_AS_MADE: Final = re.compile(r"per_layer_model_proj|altup_(unembd_)?proj\.|altup_router\.|laurel_[lr]\.")
+# Converted as f32, but llama-quantize takes it like any other matrix.
+_FINE_AS_MADE: Final = re.compile(r"indexer\.proj\.")
 # Where rows do not fill blocks of 256, a type with blocks of 32 takes over.
 _FALLBACK: Final = {
     "q3_k": "q4_0",
@@ -119,7 +122,7 @@ def _chosen(header: Header, mix: Mix, name: str, values: list[str], downs: list[
         if re.search(rule, name):
             return kind
     if mix.type in {"f16", "bf16", "q8_0"}:
-        return mix.type
+        return "f32" if mix.type != "q8_0" and _FINE_AS_MADE.search(name) else mix.type
     eight = _of_eight(header, mix, name)
     if eight:
         return eight

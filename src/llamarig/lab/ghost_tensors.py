@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from llamarig.config.shape import MetadataValue
 from llamarig.lab.machine import LabError
 
+# What the engine knows of Gemma 3n without its file (llama-hparams.h).
+_ALTUP_INPUTS: Final = 4
+_LAUREL_RANK: Final = 64
+_GEMMA3N_PER_LAYER: Final = 256
+# Makers whose blocks for further tokens bring embeddings and an output of their own.
+_OWN_HEADS: Final = {"glm4moe", "deepseek32"}
 Dimensions = tuple[int, ...]
 Tensors = Iterator[tuple[str, Dimensions]]
 
@@ -121,8 +127,12 @@ def architectures() -> list[str]:
 
 
 def _per_layer_embeddings(header: Header) -> Tensors:
-    """Yield Gemma 4's second table of embeddings, one slice for each block."""
+    """Yield the second table of embeddings of Gemma 3n and 4, one slice for each block."""
     per_layer = header.number("embedding_length_per_layer_input", default=0)
+    if header.architecture == "gemma3n":
+        per_layer = _GEMMA3N_PER_LAYER
+        for name in ("altup_proj", "altup_unembd_proj"):
+            yield f"{name}.weight", (header.width, header.width, _ALTUP_INPUTS - 1)
     if per_layer:
         yield "per_layer_token_embd.weight", (per_layer * header.blocks, header.vocabulary)
         yield "per_layer_model_proj.weight", (header.width, per_layer * header.blocks)
@@ -135,6 +145,9 @@ def _next_tokens(header: Header) -> Tensors:
     yield "nextn.eh_proj.weight", (2 * width, width)
     for name in ("enorm", "hnorm", "shared_head_norm"):
         yield f"nextn.{name}.weight", (width,)
+    if header.architecture in _OWN_HEADS:
+        for name in ("embed_tokens", "shared_head_head"):
+            yield f"nextn.{name}.weight", (width, header.vocabulary)
 
 
 # ---------------------------------------------------------------- parts of blocks
@@ -195,6 +208,16 @@ def _latent_attention(header: Header, block: int) -> Tensors:
     yield "attn_k_b.weight", (key - rotated, latent, heads)
     yield "attn_v_b.weight", (latent, value, heads)
     yield "attn_output.weight", (heads * value, header.width)
+
+
+def _indexer(header: Header) -> Tensors:
+    """Yield what chooses the tokens to attend to, in sparse attention (DSA)."""
+    heads, key = header.number("attention.indexer.head_count"), header.number("attention.indexer.key_length")
+    yield "indexer.k_norm.weight", (key,)
+    yield "indexer.k_norm.bias", (key,)
+    yield "indexer.proj.weight", (header.width, heads)
+    yield "indexer.attn_k.weight", (header.width, key)
+    yield "indexer.attn_q_b.weight", (header.number("attention.q_lora_rank"), heads * key)
 
 
 def _delta_net(header: Header) -> Tensors:
@@ -342,17 +365,27 @@ def _gemma(header: Header, block: int) -> Tensors:
     yield from _dense(header, block)
 
 
-def _gemma4(header: Header, block: int) -> Tensors:
-    shares = header.number("attention.shared_kv_layers", default=0)
+def _gemma3n(header: Header, block: int) -> Tensors:
+    width, inputs = header.width, _ALTUP_INPUTS
     yield from _norms(header, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
-    if block < header.blocks - shares:
-        # Where key and value share a projection in full attention, the file has no attn_v.
-        alike = header.number("attention.head_count_kv", block) != header.number("attention.head_count_kv", 0)
-        yield from _attention(header, block, norms="head", value=not alike)
-    else:
-        for name, dimensions in _attention(header, block, norms="head"):
-            if not name.startswith(("attn_k", "attn_v")):
-                yield name, dimensions
+    yield from _attention(header, block, norms="head")
+    yield from _dense(header, block)
+    yield "inp_gate.weight", (width, _GEMMA3N_PER_LAYER)
+    yield "proj.weight", (_GEMMA3N_PER_LAYER, width)
+    yield from _norms(header, "post_norm", "altup_correct_scale", "altup_router_norm", "laurel_post_norm")
+    yield "altup_correct_coef.weight", (inputs, inputs)
+    yield "altup_predict_coef.weight", (inputs, inputs * inputs)
+    yield "altup_router.weight", (width, inputs)
+    yield "laurel_l.weight", (width, _LAUREL_RANK)
+    yield "laurel_r.weight", (_LAUREL_RANK, width)
+
+
+def _gemma4(header: Header, block: int) -> Tensors:
+    yield from _norms(header, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+    # Where key and value share a projection, as in full attention with fewer heads, the file has no attn_v. Blocks that
+    # reuse an earlier cache (attention.shared_kv_layers) have projections of their own in the file all the same.
+    alike = header.number("attention.head_count_kv", block) != header.number("attention.head_count_kv", 0)
+    yield from _attention(header, block, norms="head", value=not alike)
     yield "layer_output_scale.weight", (1,)
     yield from _dense(header, block)
     if header.number("expert_count", default=0):
@@ -388,6 +421,14 @@ def _gpt_oss(header: Header, block: int) -> Tensors:
     yield "ffn_down_exps.bias", (header.width, count)
 
 
+def _glm4(header: Header, block: int) -> Tensors:
+    forward = header.number("feed_forward_length", block)
+    yield from _norms(header, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+    yield from _attention(header, block)
+    yield "ffn_up.weight", (header.width, 2 * forward)
+    yield "ffn_down.weight", (forward, header.width)
+
+
 def _glm4_moe(header: Header, block: int) -> Tensors:
     yield from _norms(header, "attn_norm", "post_attention_norm")
     yield from _attention(header, block, bias=True)
@@ -401,6 +442,8 @@ def _glm4_moe(header: Header, block: int) -> Tensors:
 def _deepseek2(header: Header, block: int) -> Tensors:
     yield from _norms(header, "attn_norm", "ffn_norm")
     yield from _latent_attention(header, block)
+    if "attention.indexer.head_count" in header.metadata:
+        yield from _indexer(header)
     if _leads(header, block):
         yield from _dense(header, block)
     else:
@@ -410,6 +453,42 @@ def _deepseek2(header: Header, block: int) -> Tensors:
             fused=header.architecture == "mistral4",  # converted as its maker stores them, gate and up in one
         )
         yield from _shared_expert(header)
+
+
+def _leading(header: Header, block: int, *, fused: bool = False, norms: str = "head", shares: bool = True) -> Tensors:
+    """Yield attention, then leading dense blocks, then experts: bailingmoe2, dots1, exaone-moe, mimo2, step35."""
+    yield from _norms(header, "attn_norm", "ffn_norm")
+    yield from _attention(header, block, norms=norms, fused=fused)
+    if _leads(header, block):
+        yield from _dense(header, block)
+    else:
+        yield from _experts(header, correction=True)
+        if shares:
+            yield from _shared_expert(header)
+
+
+def _bailing(header: Header, block: int) -> Tensors:
+    yield from _leading(header, block, fused=True)
+
+
+def _exaone_moe(header: Header, block: int) -> Tensors:
+    if block < header.trunk:
+        yield from _leading(header, block)
+    else:
+        yield from _norms(header, "attn_norm", "ffn_norm")
+        yield from _attention(header, block, norms="head")
+        yield from _dense(header, block)
+
+
+def _mimo2(header: Header, block: int) -> Tensors:
+    yield from _leading(header, block, norms="", shares=False)
+    if header.windowed(block):
+        yield "attn_sinks.weight", (header.number("attention.head_count", block),)
+
+
+def _step35(header: Header, block: int) -> Tensors:
+    yield from _leading(header, block)
+    yield "attn_gate.weight", (header.width, header.number("attention.head_count", block))
 
 
 def _minimax(header: Header, block: int) -> Tensors:
@@ -422,6 +501,10 @@ def _nemotron_h(header: Header, block: int) -> Tensors:
     yield from _norms(header, "attn_norm")
     if header.number("attention.head_count_kv", block):
         yield from _attention(header, block)
+    elif header.number("feed_forward_length", block) and header.architecture == "nemotron_h":
+        for name, dimensions in _dense(header, block):
+            if name != "ffn_gate.weight":
+                yield name, dimensions
     elif header.number("feed_forward_length", block):
         yield from _experts(header, gate=False, correction=True)
         latent = header.number("moe_latent_size", default=0)
@@ -532,18 +615,30 @@ _BLOCKS: Mapping[str, Callable[[Header, int], Tensors]] = {
     "qwen2": _qwen2,
     "qwen3": _qwen3,
     "qwen3moe": _qwen3,
+    "qwen3vl": _qwen3,
+    "qwen3vlmoe": _qwen3,
     "qwen3next": _qwen_hybrid,
     "qwen35": _qwen_hybrid,
     "qwen35moe": _qwen_hybrid,
     "gemma2": _gemma,
     "gemma3": _gemma,
+    "gemma3n": _gemma3n,
     "gemma4": _gemma4,
     "phi3": _phi3,
     "gpt-oss": _gpt_oss,
+    "glm4": _glm4,
     "glm4moe": _glm4_moe,
+    "bailingmoe2": _bailing,
+    "dots1": _leading,
+    "exaone-moe": _exaone_moe,
+    "mimo2": _mimo2,
+    "step35": _step35,
     "deepseek2": _deepseek2,
+    "deepseek32": _deepseek2,
+    "glm-dsa": _deepseek2,
     "mistral4": _deepseek2,
     "minimax-m2": _minimax,
+    "nemotron_h": _nemotron_h,
     "nemotron_h_moe": _nemotron_h,
     "granitehybrid": _granite_hybrid,
     "falcon-h1": _falcon_h1,

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from llamarig.config.shape import MetadataValue, Shape
 from llamarig.lab.ghost_mixes import PLAIN, quantised
-from llamarig.lab.ghost_models import MODELS, Published
+from llamarig.lab.ghost_models import Published, published_models
 from llamarig.lab.ghost_tensors import Header, tensors
 from llamarig.lab.machine import LabError
 from llamarig.lab.models import Say, add_vocabulary
@@ -29,11 +29,11 @@ def published_model(name: str) -> Published:
         LabError: there is none of this name.
 
     """
-    for model in MODELS:
-        if model.name == name:
-            return model
-    msg = f"no published model is called {name!r}"
-    raise LabError(msg, f"there are {', '.join(model.name for model in MODELS)}")
+    models = published_models()
+    if name not in models:
+        msg = f"no published model is called {name!r}"
+        raise LabError(msg, f"there are {', '.join(models)}")
+    return models[name]
 
 
 def published_shape(name: str, mix: str, blocks: int | None = None) -> Shape:
@@ -57,7 +57,7 @@ def published_shape(name: str, mix: str, blocks: int | None = None) -> Shape:
 
 def usual_ghosts() -> list[tuple[str, str]]:
     """Return each published model with the quantisations that somebody runs: those of a known size, or Q4_K_M."""
-    return [(model.name, mix) for model in MODELS for mix in model.sizes or ["q4_k_m"]]
+    return [(model.name, mix) for model in published_models().values() for mix in model.sizes or ["q4_k_m"]]
 
 
 def read_ghost_names(words: Iterable[str]) -> list[tuple[str, str]]:
@@ -69,7 +69,7 @@ def read_ghost_names(words: Iterable[str]) -> list[tuple[str, str]]:
     """
     wanted = []
     for word in words:
-        if word in {model.name for model in MODELS}:
+        if word in published_models():
             wanted += [pair for pair in usual_ghosts() if pair[0] == word]
             continue
         name, _, mix = word.rpartition(".")

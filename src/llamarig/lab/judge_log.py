@@ -23,7 +23,7 @@ _LAYER: Final = re.compile(r"^load_tensors: layer\s+(\d+) assigned to device (\S
 _CACHE: Final = re.compile(r"^(?:llama_kv_cache:|llama_memory_recurrent,) layer\s+(\d+): dev = (\S+)")
 _OVERRIDDEN: Final = re.compile(r"^tensor (\S+) \(.*\) buffer type overridden to (\S+)")
 _SPLITS: Final = re.compile(r"^sched_reserve: graph: nodes = \d+, splits = (\d+)")
-_ERROR: Final = re.compile(r"(?<= E )\S.*|\S*GGML_ASSERT.*|what\(\): .*|^error.*")
+_ERROR: Final = re.compile(r"(?<= E )\S.*|\S+:\d+: GGML_ASSERT.*|what\(\): .*|^error.*")
 _TABLES: Final = {"model": "model", "KV": "cache", "RS": "state", "output": "output"}
 
 

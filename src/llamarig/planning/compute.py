@@ -7,16 +7,19 @@ that are alike are built once or twice on each device, since an allocator that h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from llamarig.config.attention import Layer, kinds, known
+from llamarig.config.attention import known
 from llamarig.config.shape import Shape
-from llamarig.planning.compute_blocks import TRAITS, Builder, Case, Kind, Placed, Traits, number, rows_of
+from llamarig.planning.compute_blocks import Builder
+from llamarig.planning.compute_case import Case, Placed, block_kinds, number, rows, slots
 from llamarig.planning.layout import HOST, Layout, Settings
 
 _MIB: Final = 1 << 20
+# How many blocks before one decide whether it leaves the allocator in a state not seen before.
+_MEMORY: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Compute:
         host: of the host's buffer.
         logits: what ``llama-fit-params`` counts more on the device of the output: it reserves logits for every row of
             a batch, llama-server for one row of each slot.
+        fitted: of each device, as ``llama-fit-params --fit-print on`` says them. It measures without the hints that keep
+            norms on their layer's device, so that devices after the first get more of what crosses.
         known: whether the architecture is one that was compared with the engine.
         uncertainty: by how many bytes the engine's figure for a device may be larger.
 
@@ -36,6 +41,7 @@ class Compute:
     devices: tuple[int, ...]
     host: int
     logits: int
+    fitted: tuple[int, ...]
     known: bool
     uncertainty: int
 
@@ -43,42 +49,48 @@ class Compute:
 def compute_buffers(shape: Shape, layout: Layout, settings: Settings) -> Compute:
     """Say how large the compute buffers of each device and of the host are (llama_context::sched_reserve)."""
     placed = _placed(shape, layout, settings)
-    rows = rows_of(settings)
-    outputs = min(max(settings.parallel, 1), rows)
-    served = _buffers(shape, layout, settings, placed, outputs)
+    batch = rows(settings)
+    offloaded = HOST not in layout.units
+    served = _buffers(shape, layout, settings, placed, (min(slots(settings), batch), offloaded))
+    fitted = _buffers(shape, layout, settings, placed, (batch, False))
     output = layout.units[-1]
-    logits = 0
-    if output != HOST:
-        logits = _buffers(shape, layout, settings, placed, rows)[output] - served[output]
     understood = known(shape.architecture)
-    worst = max(served[:-1], default=0)
-    uncertainty = max(32 * _MIB, worst // 32) if understood else max(128 * _MIB, worst // 2)
-    return Compute(tuple(served[:-1]), served[-1], logits, understood, uncertainty)
+    largest = max(served[:-1], default=0)
+    return Compute(
+        devices=served[:-1],
+        host=served[-1],
+        logits=0 if output == HOST else fitted[output] - served[output],
+        fitted=fitted[:-1],
+        known=understood,
+        uncertainty=max(32 * _MIB, largest // 32) if understood else max(128 * _MIB, largest // 2),
+    )
 
 
 def _buffers(
-    shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed], outputs: int
+    shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed], mode: tuple[int, bool]
 ) -> tuple[int, ...]:
-    key = ("compute", layout.devices, layout.units[-1], _pipelined(layout, settings), layout.offloads, settings)
-    key = (*key, outputs, tuple((id(each.kind), each.unit, each.experts) for each in placed))
+    """Return the size of each device's buffer and of the host's; mode: rows that get logits, and norms pinned."""
+    blocks = tuple((id(each.kind), each.unit, each.experts) for each in placed)
+    how = (layout.devices, layout.units[-1], _pipelined(layout, settings), layout.offloads, *mode)
+    key = ("compute", how, settings, blocks)
     found: tuple[int, ...] | None = shape.cache.get(key)
     if found is None:
-        found = shape.cache[key] = _built(shape, layout, settings, placed, outputs)
+        found = shape.cache[key] = _built(shape, layout, settings, placed, mode)
     return found
 
 
 def _built(
-    shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed], outputs: int
+    shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed], mode: tuple[int, bool]
 ) -> tuple[int, ...]:
     host = layout.devices
     case = Case(
         shape=shape,
         settings=settings,
-        outputs=outputs,
+        outputs=mode[0],
         host=host,
-        pinned=HOST not in layout.units,
+        pinned=mode[1],
         offloads=layout.offloads and settings.op_offload and layout.devices > 0,
-        traits=TRAITS.get(shape.architecture, Traits()),
+        windowed=any(each.kind.layer.window for each in placed),
     )
     builder = Builder(case)
     x = builder.start()
@@ -86,7 +98,7 @@ def _built(
         x = builder.block(each, x, last=index == len(placed) - 1)
     unit = layout.units[-1]
     output = shape.by_name.get("output.weight") or shape.by_name["token_embd.weight"]
-    builder.finish(x, host if unit == HOST else unit, {"output": output.bytes}, output.dimensions[1])
+    builder.finish(x, host if unit == HOST else unit, (output.dimensions[1], output.bytes))
     return tuple(builder.graph.buffers(host + 1, pipelined=_pipelined(layout, settings)))
 
 
@@ -97,67 +109,17 @@ def _pipelined(layout: Layout, settings: Settings) -> bool:
 
 def _placed(shape: Shape, layout: Layout, settings: Settings) -> list[Placed]:
     """Return the blocks to build: of those that are alike, only where they follow something new on their device."""
-    blocks = _kinds(shape)
+    blocks = block_kinds(shape)
     if not settings.mtp:
         blocks = blocks[: len(blocks) - number(shape, "nextn_predict_layers")]
     units = [layout.devices if unit == HOST else unit for unit in layout.units]
     experts = [layout.devices if unit == HOST else unit for unit in layout.experts] or units
     placed: list[Placed] = []
-    seen: set[tuple[int, ...]] = set()
-    previous: tuple[int, int, int] = (-1, -1, -1)
+    seen: set[tuple[tuple[int, int, int], ...]] = set()
+    recent: tuple[tuple[int, int, int], ...] = ()
     for index, kind in enumerate(blocks):
-        now = (id(kind), units[index], experts[index])
-        if index == len(blocks) - 1 or (*previous, *now) not in seen:
+        recent = (*recent[-_MEMORY:], (id(kind), units[index], experts[index]))
+        if index == len(blocks) - 1 or recent not in seen:
             placed.append(Placed(kind, units[index], experts[index]))
-        seen.add((*previous, *now))
-        previous = now
+        seen.add(recent)
     return placed
-
-
-def _kinds(shape: Shape) -> list[Kind]:
-    """Return the kind of each block, read once for each shape."""
-    found: list[Kind] | None = shape.cache.get("compute_kinds")
-    if found is None:
-        found = shape.cache["compute_kinds"] = _read_kinds(shape)
-    return found
-
-
-def _read_kinds(shape: Shape) -> list[Kind]:
-    layers = _layers(shape)
-    widths: list[dict[str, tuple[int, ...]]] = [{} for _ in layers]
-    sizes: list[dict[str, int]] = [{} for _ in layers]
-    for tensor in shape.tensors:
-        block = tensor.block
-        if block is not None and block < len(layers):
-            name = tensor.name.split(".", 2)[2].removesuffix(".weight")
-            widths[block][name] = tensor.dimensions
-            sizes[block][name] = tensor.bytes
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for block, layer in enumerate(layers):
-        key = (tuple(sorted(widths[block].items())), layer.kind, layer.window, layer.kv_heads, layer.key_length)
-        groups.setdefault(key, []).append(block)
-    made: list[Kind | None] = [None] * len(layers)
-    for members in groups.values():
-        first = members[0]
-        largest = {name: max(sizes[block][name] for block in members) for name in sizes[first]}
-        kind = Kind(widths[first], largest, layers[first])
-        for block in members:
-            made[block] = kind
-    return [kind for kind in made if kind is not None]
-
-
-def _layers(shape: Shape) -> list[Layer]:
-    """Return what each layer keeps; of an architecture that nobody described, that it attends to everything."""
-    if known(shape.architecture):
-        if "layers" not in shape.cache:
-            shape.cache["layers"] = kinds(shape)
-        found: list[Layer] = shape.cache["layers"]
-        return found
-    metadata: Mapping[str, object] = shape.metadata
-    heads = number(shape, "attention.head_count", 1)
-    length = number(shape, "attention.key_length", number(shape, "embedding_length") // max(heads, 1))
-    value = number(shape, "attention.value_length", length)
-    kv_heads = number(shape, "attention.head_count_kv", heads)
-    blocks = metadata.get("block_count")
-    count = blocks if isinstance(blocks, int) else 1 + max((t.block or 0 for t in shape.tensors), default=0)
-    return [Layer(index, "full", kv_heads, length, value, cached=True) for index in range(count)]

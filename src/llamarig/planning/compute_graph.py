@@ -194,8 +194,7 @@ def _allocate(order: list[Step], inputs: list[Node], arenas: list[Arena], copies
     if copies > 1:
         for node, origin in order:
             if origin is not None:
-                twice = node.uses > 1 and origin.place != len(arenas) - 1
-                _keep(node, arenas, 2 * copies if twice else copies)
+                _keep(node, arenas, copies)
     for node, origin in order:
         if origin is not None:
             _release(origin, arenas)

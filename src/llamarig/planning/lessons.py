@@ -17,6 +17,8 @@ from llamarig.planning.request import Placement
 _UBATCH: Final = 512
 _MIB: Final = 1 << 20
 _SHORT: Final = 4096
+# Options that take memory which nobody here computes.
+_UNCOUNTED: Final = ("moe_cache_mib", "spec_draft_model", "spec_draft_hf", "lora", "lora_scaled", "control_vector")
 
 
 def refused(strategy: Strategy, settings: Mapping[str, Setting]) -> Iterator[tuple[str, str, str]]:
@@ -38,12 +40,17 @@ def refused(strategy: Strategy, settings: Mapping[str, Setting]) -> Iterator[tup
         )
     off = settings["flash_attn"].value if "flash_attn" in settings else "auto"
     value = settings["cache_type_v"].value if "cache_type_v" in settings else "f16"
-    if off in {False, "off"} and value not in {"f16", "f32", "bf16"}:
+    if off in (False, "off", "0", "false", "disabled") and value not in ("f16", "f32", "bf16"):
         yield (
             "cache_type_v",
             f"{value} needs flash attention, and flash_attn is off",
             "flash_attn: auto, or cache_type_v: f16",
         )
+
+
+def uncounted(settings: Mapping[str, Setting]) -> list[str]:
+    """Return the settings that take memory which the prediction does not hold."""
+    return [key for key in _UNCOUNTED if key in settings and settings[key].value not in (0, "")]
 
 
 def warnings(placed: Placement, shape: Shape | None, settings: Mapping[str, Setting], asked: Settings) -> Iterator[str]:

@@ -171,7 +171,8 @@ class _Resolved:
             return None
         if placed.strategy is not service.strategy:
             settings = _settings(intent, service, profile, strategies.settings_of(placed.strategy, threads), [])
-        said = [*placed.warnings, *lessons.warnings(placed, shape, settings, wanted)]
+        uncounted = [f"not predicted: {key}" for key in lessons.uncounted(settings)]
+        said = [*placed.warnings, *uncounted, *lessons.warnings(placed, shape, settings, wanted)]
         seen = [gpus[number] for number in placed.devices]
         return cls(settings, placed, seen, said, limit, extra)
 
@@ -373,7 +374,7 @@ def _predicted(profile: Profile, resolved: _Resolved) -> Memory | None:
         compute=round(found.host.compute / MIB),
         other=round(resolved.host_extra / MIB),
     )
-    unknown = list(found.unknown)
+    unknown = [*found.unknown, *lessons.uncounted(resolved.settings)]
     return Memory(devices, host, shape.source, round(found.uncertainty / MIB), round(found.logits / MIB), unknown)
 
 

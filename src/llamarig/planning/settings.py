@@ -36,7 +36,7 @@ def memory_settings(settings: Mapping[str, Setting], shape: Shape | None) -> Set
         ubatch=min(number(settings, "ubatch_size", 512), batch),
         type_k=_type(settings, "cache_type_k"),
         type_v=_type(settings, "cache_type_v"),
-        flash_attention=_value(settings, "flash_attn") not in {False, "off", "0"},
+        flash_attention=_value(settings, "flash_attn") not in (False, "off", "0", "false", "disabled"),
         swa_full=_yes(settings, "swa_full", default=False),
         kv_offload=_yes(settings, "kv_offload", default=True),
         op_offload=_yes(settings, "op_offload", default=True),

@@ -192,3 +192,23 @@ def split(
         path.write_bytes(file(own, TENSORS[place::parts]))
         paths.append(path)
     return paths
+
+
+class Counted:
+    """Bytes as a source that counts what is read of it."""
+
+    name: str = "counted.gguf"
+    revision: str | None = None
+    sha256: str | None = None
+
+    def __init__(self, data: bytes, size: int | None = -1) -> None:
+        self.data = data
+        self.size: int | None = len(data) if size == -1 else size
+        self.asked: list[tuple[int, int]] = []
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.asked.append((offset, length))
+        return self.data[offset : offset + length]
+
+    def close(self) -> None:
+        pass

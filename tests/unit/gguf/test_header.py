@@ -18,6 +18,7 @@ from tests.unit.gguf.files import (
     STRING,
     TENSORS,
     TOKENS,
+    Counted,
     Made,
     Raw,
     file,
@@ -28,26 +29,6 @@ from tests.unit.gguf.files import (
 )
 
 HUGE = 2**64 - 1
-
-
-class Counted:
-    """Bytes as a source that counts what is read of it."""
-
-    name = "counted.gguf"
-    revision = None
-    sha256 = None
-
-    def __init__(self, data: bytes, size: int | None = -1) -> None:
-        self.data = data
-        self.size = len(data) if size == -1 else size
-        self.asked: list[tuple[int, int]] = []
-
-    def read(self, offset: int, length: int) -> bytes:
-        self.asked.append((offset, length))
-        return self.data[offset : offset + length]
-
-    def close(self) -> None:
-        pass
 
 
 def parse(data: bytes) -> Header:
@@ -182,10 +163,13 @@ def test_a_file_without_tensors_is_a_vocabulary() -> None:
 
 
 def test_types_are_those_of_the_reference() -> None:
+    """Which does not know the newest of them, and takes q8_1, which no file holds, for what it was in 2023."""
     known = {kind.value: kind.name.lower() for kind in reference.GGMLQuantizationType}
-    assert dict(_TENSOR_TYPES) == known
+    assert known.items() <= _TENSOR_TYPES.items()
     sizes = {kind.name.lower(): size for kind, size in reference.GGML_QUANT_SIZES.items()}
-    assert dict(TYPE_BLOCKS) == sizes
+    del sizes["q8_1"]
+    assert sizes.items() <= TYPE_BLOCKS.items()
+    assert set(_TENSOR_TYPES.values()) == TYPE_BLOCKS.keys()
 
 
 def test_the_reference_writer_and_this_reader_agree(tmp_path: Path) -> None:
@@ -255,7 +239,7 @@ def test_what_is_no_model_is_called_what_it_is(data: bytes, message: str, remedy
         (file({"x": Raw(ARRAY, struct.pack("<IQQ", STRING, 2, 2**63))}), "the file ends at byte"),
         (file({"x": Raw(ARRAY, struct.pack("<IQQ", STRING, 1, HUGE))}), "the file ends at byte"),
         (file({f"x{n}": numbers("bool", [True] * 4096) for n in range(33)}), "more than 131072 numbers in short lists"),
-        (file({"general.alignment": 0}), "key 'general.alignment', at byte 53: 0 is no power of two"),
+        (file({"general.alignment": 0}), "key 'general.alignment', at byte 49: 0 is no power of two"),
         (file({"general.alignment": 24}), "24 is no power of two"),
         (file({"general.alignment": "32"}), "'32' is no power of two"),
         (file({"general.alignment": True}), "True is no power of two"),
@@ -268,7 +252,7 @@ def test_what_is_no_model_is_called_what_it_is(data: bytes, message: str, remedy
         (file({}, [Made("x", 4)]), "data of the unknown type 4"),
         (file({}, [Made("x", 43)]), "data of the unknown type 43"),
         (file({}, [Made("x", 2**32 - 1)]), "data of the unknown type 4294967295"),
-        (file({}, [Made("x", "q4_k", (64,))]), "do not fill blocks of 256"),
+        (file({}, [Made("x", "q4_k", (64,))]), "rows of 64 elements, which do not fill blocks of 256"),
         (file({}, [Made("x", offset=32)]), "said to begin at 32, and that of the tensors before ends at 0"),
         (file({}, [Made("x"), Made("y", offset=0)]), "tensor 'y'.*said to begin at 0.*ends at 256"),
         (file({}, [Made("x"), Made("y", offset=257)]), "said to begin at 257"),
@@ -331,7 +315,7 @@ def test_a_vocabulary_may_hold_any_bytes(text_list: list[Any]) -> None:
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="there is no file .*nothing.gguf"):
+    with pytest.raises(MissingFileError, match=r"there is no file .*nothing.gguf"):
         FileSource(str(tmp_path / "nothing.gguf"))
 
 
@@ -342,8 +326,8 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
             FileSource(str(tmp_path / name))
     with pytest.raises(GgufError, match="is no regular file"):
         FileSource("/dev/zero")
-    with pytest.raises(GgufError, match="null byte|null character"):
+    with pytest.raises(GgufError, match=r"null (byte|character)"):
         FileSource("a\0b")
+    (tmp_path / "plain").touch()
     with pytest.raises(GgufError, match="Not a directory"):
-        (tmp_path / "plain").touch()
         FileSource(str(tmp_path / "plain" / "x"))

@@ -100,7 +100,7 @@ def test_a_vision_projector_is_read_too(tmp_path: Path) -> None:
     "metadata", [{}, {"general.architecture": ""}, {"general.architecture": 7}, {"general.type": "imatrix"}]
 )
 def test_a_file_without_an_architecture_is_no_model(tmp_path: Path, metadata: dict[str, Any]) -> None:
-    with pytest.raises(GgufError, match=r"says no general.architecture: it is no model but (something else|imatrix)"):
+    with pytest.raises(GgufError, match=r"says no general.architecture: it is no model but '(something else|imatrix)'"):
         model(tmp_path, metadata, [])
 
 
@@ -180,12 +180,8 @@ def test_a_tensor_in_two_parts_is_refused(tmp_path: Path) -> None:
 def test_a_truncated_part_is_named(tmp_path: Path) -> None:
     last = split(tmp_path)[2]
     last.write_bytes(last.read_bytes()[:-1])
-    with pytest.raises(GgufError, match="00003-of-00003.gguf is incomplete"):
-        read_model(str(split_first(tmp_path)), FileSource)
-
-
-def split_first(folder: Path) -> Path:
-    return folder / "model-00001-of-00003.gguf"
+    with pytest.raises(GgufError, match=r"00003-of-00003.gguf is incomplete"):
+        read_model(str(tmp_path / "model-00001-of-00003.gguf"), FileSource)
 
 
 def test_a_name_like_that_of_a_part_means_nothing_without_the_keys(tmp_path: Path) -> None:

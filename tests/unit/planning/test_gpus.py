@@ -68,7 +68,9 @@ def test_weights_on_a_card_need_not_fit_the_hosts_memory() -> None:
     data["llm_profiles_test"]["small"]["files"][0]["bytes"] = 8 << 30
     assert spec_of(data)["memory_mib"] == 3584
     data["llm_services"][0]["strategy"] = "cpu"
-    assert [problem.key for problem in problems(data)] == ["memory_mib"]
+    (problem,) = problems(data)
+    assert problem.key == "strategy cpu"
+    assert f"{8192 + 1024 + 64} of 3584 MiB" in problem.message
 
 
 def test_another_card_is_another_spec() -> None:

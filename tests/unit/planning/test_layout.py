@@ -1,4 +1,4 @@
-"""Which block lies on which device: by the engine's own arithmetic, and by patterns that match what they are meant for."""
+"""Which block lies on which device: by the engine's own arithmetic, and by patterns that match what they should."""
 
 from __future__ import annotations
 

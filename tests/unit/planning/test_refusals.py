@@ -143,15 +143,37 @@ def test_a_model_without_checksum_or_size_is_refused(keys: tuple[str, ...]) -> N
     assert "sha256sum" in problem.remedy
 
 
-def test_weights_larger_than_the_memory_limit_are_refused() -> None:
-    (problem,) = problems(model(bytes=3600 << 20))
-    assert (problem.service, problem.key) == ("chat", "memory_mib")
-    assert problem.message == "the weights of small are 3600 MiB and the limit is 3584 MiB"
+# What a server takes beside its model: 64 MiB for the process, and the built-in prompt cache of 1024 MiB.
+BESIDE = 64 + 1024
+
+
+def test_files_larger_than_the_memory_limit_are_refused() -> None:
+    (problem,) = problems(model(bytes=(3584 - BESIDE + 1) << 20))
+    assert (problem.service, problem.key) == ("chat", "strategy cpu")
+    assert "needs more than 3585 of 3584 MiB" in problem.message
     assert "smaller quantisation" in problem.remedy
 
 
-def test_weights_as_large_as_the_memory_limit_are_accepted() -> None:
-    assert plan_host(HOST, model(bytes=3584 << 20))["specs"]
+def test_files_as_large_as_the_memory_limit_allows_are_accepted() -> None:
+    assert plan_host(HOST, model(bytes=(3584 - BESIDE) << 20))["specs"]
+
+
+def test_the_containers_own_limit_is_what_counts() -> None:
+    data = model(bytes=(2000 - BESIDE + 1) << 20)
+    data["llm_services"][0]["memory_mib"] = 2000
+    (problem,) = problems(data)
+    assert "2001 of 2000 MiB" in problem.message
+
+
+@pytest.mark.parametrize("keys", [("sha256",), ("bytes",), ("sha256", "bytes")])
+def test_a_model_without_checksum_or_size_can_be_planned_and_is_named_as_incomplete(keys: tuple[str, ...]) -> None:
+    data = variables()
+    for key in keys:
+        data = without(data, *FILE, key)
+    plan = plan_host(HOST, data, only_plan=True)
+    (text,) = plan["incomplete"]
+    assert "profile small, file small.gguf" in text
+    assert len(plan["specs"]) == 1
 
 
 def test_two_services_on_one_port_are_refused_by_their_names() -> None:

@@ -44,11 +44,27 @@ def test_the_layers_lie_in_their_order() -> None:
     data["llm_services"][0]["server"] = {"cache_ram": 6}
     origins = only_spec(data)["origins"]
     assert origins["ubatch_size"] == {"value": 512, "layer": "built-in"}
-    assert origins["batch_size"] == {"value": 1024, "layer": "profile"}
+    assert (origins["batch_size"]["value"], origins["batch_size"]["layer"]) == (1024, "profile")
     assert origins["threads_batch"] == {"value": 4, "layer": "strategy"}
-    assert origins["ctx_size"] == {"value": 2, "layer": "fleet"}
-    assert origins["threads"] == {"value": 3, "layer": "fleet"}
-    assert origins["cache_ram"] == {"value": 6, "layer": "service"}
+    assert (origins["ctx_size"]["value"], origins["ctx_size"]["layer"]) == (2, "fleet")
+    assert (origins["threads"]["value"], origins["threads"]["layer"]) == (3, "fleet")
+    assert (origins["cache_ram"]["value"], origins["cache_ram"]["layer"]) == (6, "service")
+
+
+def test_what_a_layer_overrules_stands_under_its_value_the_strongest_first() -> None:
+    data = variables(llm_server_defaults={"ctx_size": 2}, service={"server": {"ctx_size": 3, "top_k": 7}})
+    data["llm_profiles_test"]["small"]["server"] = {"ctx_size": 1, "top_k": None}
+    origins = only_spec(data)["origins"]
+    assert origins["ctx_size"] == {
+        "value": 3,
+        "layer": "service",
+        "over": [
+            {"layer": "fleet", "value": 2},
+            {"layer": "profile", "value": 1},
+            {"layer": "built-in", "value": 8192},
+        ],
+    }
+    assert origins["top_k"] == {"value": 7, "layer": "service", "over": [{"layer": "profile", "value": None}]}
 
 
 def test_a_short_name_in_one_layer_overrides_the_long_one_in_another() -> None:
@@ -58,7 +74,14 @@ def test_a_short_name_in_one_layer_overrides_the_long_one_in_another() -> None:
 
 
 def test_null_takes_a_built_in_setting_away() -> None:
-    assert "--cache-ram" not in argv_of(variables(service={"server": {"cache_ram": None}}))
+    assert "--timeout" in argv_of(variables())
+    assert "--timeout" not in argv_of(variables(service={"server": {"timeout": None}}))
+
+
+def test_a_prompt_cache_that_nobody_limits_is_reckoned_with_at_the_engines_own_limit() -> None:
+    (problem,) = problems(variables(service={"server": {"cache_ram": None}}))
+    assert problem.key == "strategy cpu"
+    assert f"{64 + 8192 + 1} of {4096 - 512} MiB" in problem.message
 
 
 def test_the_alias_is_the_services_name_unless_it_is_said() -> None:

@@ -1,0 +1,212 @@
+"""What a graph is built from: a model's kinds of blocks, what its tensors do not show, and a server's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from llamarig.config.attention import Layer, kinds, known
+from llamarig.config.shape import TYPE_BLOCKS, Shape
+from llamarig.planning.layout import Settings
+
+_PAD: Final = 256  # llama_kv_cache::get_padding
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What blocks of the same tensors share.
+
+    Attributes:
+        widths: dimensions of each tensor, by its name without ``blk.N.`` and ``.weight``.
+        bytes: of each tensor, in the block where it is largest.
+        layer: what the first of these blocks keeps between tokens.
+        turns: whether queries and keys are turned by their position (rope).
+
+    """
+
+    widths: Mapping[str, tuple[int, ...]]
+    bytes: Mapping[str, int]
+    layer: Layer
+    turns: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One block to build: its kind, its device, and that of its experts."""
+
+    kind: Kind
+    unit: int
+    experts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What decides about the graph and cannot be seen in a model's tensors.
+
+    Attributes:
+        scaled: the embeddings are multiplied before the first block.
+        weighted_first: the experts' weights are applied to what goes in, not to what comes out (build_moe_ffn).
+        input_first: sums begin with what goes into a part of a block, so that they take its place.
+        unturned: which layers take no account of positions (rope): none, all, every fourth, or those without a window.
+
+    """
+
+    scaled: bool = False
+    weighted_first: bool = False
+    input_first: bool = False
+    unturned: Literal["none", "all", "fourth", "full"] = "none"
+
+
+TRAITS: Final[Mapping[str, Traits]] = {
+    "gemma": Traits(scaled=True),
+    "gemma2": Traits(scaled=True),
+    "gemma3": Traits(scaled=True),
+    "gemma3n": Traits(scaled=True),
+    "gemma4": Traits(scaled=True),
+    "llama4": Traits(weighted_first=True),
+    "lfm2": Traits(input_first=True),
+    "lfm2moe": Traits(input_first=True),
+    "nemotron_h": Traits(unturned="all"),
+    "nemotron_h_moe": Traits(unturned="all"),
+    "jamba": Traits(unturned="all"),
+    "kimi-linear": Traits(unturned="all"),
+    "gpt2": Traits(unturned="all"),
+    "starcoder": Traits(unturned="all"),
+    "bloom": Traits(unturned="all"),
+    "mpt": Traits(unturned="all"),
+    "smollm3": Traits(unturned="fourth"),
+    "afmoe": Traits(unturned="fourth"),
+    "cohere2": Traits(unturned="full"),
+    "cohere2moe": Traits(unturned="full"),
+    "exaone4": Traits(unturned="full"),
+    "exaone-moe": Traits(unturned="full"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One graph to build.
+
+    Attributes:
+        shape: the model.
+        settings: the server's.
+        outputs: how many rows get logits.
+        host: the number of the host's backend, after those of the devices.
+        pinned: all layers are offloaded, so that every norm runs on its layer's device (llama_context::graph_get_cb).
+        offloads: the first device computes large batches with weights of the host.
+        windowed: some layers have a sliding window, which makes two caches (llama_kv_cache_iswa).
+
+    """
+
+    shape: Shape
+    settings: Settings
+    outputs: int
+    host: int
+    pinned: bool
+    offloads: bool
+    windowed: bool
+
+
+def number(shape: Shape, key: str, default: int = 0) -> int:
+    """Return a number of the header; of a list its largest."""
+    value: Any = shape.metadata.get(key, default)
+    if isinstance(value, list):
+        value = max(value, default=default)
+    return int(value)
+
+
+def slots(settings: Settings) -> int:
+    """Return how many sequences the engine serves side by side."""
+    return max(settings.parallel, 1)
+
+
+def rows(settings: Settings) -> int:
+    """Return the tokens of the batch that the engine reserves for (llama_context::sched_reserve, graph_reserve)."""
+    most = min(padded(settings.context), settings.ubatch, settings.batch)
+    return -(-most // slots(settings)) * slots(settings)
+
+
+def cells(settings: Settings, window: int) -> int:
+    """Return how many cells of the cache a token may look at (llama_context, llama_kv_cache_iswa)."""
+    found = padded(padded(settings.context) // (1 if settings.unified else slots(settings)))
+    if window and not settings.swa_full:
+        seen = window * (slots(settings) if settings.unified else 1)
+        found = padded(min(found, seen + min(settings.ubatch, settings.batch)))
+    return found
+
+
+def padded(tokens: int) -> int:
+    """Round up to what a cache is made in."""
+    return -(-tokens // _PAD) * _PAD
+
+
+def packed(kind: str) -> bool:
+    """Say whether a tensor type packs numbers in blocks (ggml_is_quantized)."""
+    return TYPE_BLOCKS.get(kind, (1, 1))[0] > 1
+
+
+def block_kinds(shape: Shape) -> list[Kind]:
+    """Return the kind of each block, read once for each shape; blocks that are alike have the same one."""
+    found: list[Kind] | None = shape.cache.get("compute_kinds")
+    if found is None:
+        found = shape.cache["compute_kinds"] = _read(shape)
+    return found
+
+
+def _read(shape: Shape) -> list[Kind]:
+    layers = _layers(shape)
+    widths: list[dict[str, tuple[int, ...]]] = [{} for _ in layers]
+    sizes: list[dict[str, int]] = [{} for _ in layers]
+    for tensor in shape.tensors:
+        block = tensor.block
+        if block is not None and block < len(layers):
+            name = tensor.name.split(".", 2)[2].removesuffix(".weight")
+            widths[block][name] = tensor.dimensions
+            sizes[block][name] = tensor.bytes
+    windowed = any(layer.window for layer in layers)
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for block, layer in enumerate(layers):
+        cached = (
+            _turns(shape, layer, windowed=windowed),
+            layer.kind,
+            layer.window,
+            layer.kv_heads,
+            layer.key_length,
+            layer.cached,
+            layer.state_elements,
+        )
+        groups.setdefault((*cached, tuple(sorted(widths[block].items()))), []).append(block)
+    made: dict[int, Kind] = {}
+    for members in groups.values():
+        largest = {name: max(sizes[block][name] for block in members) for name in sizes[members[0]]}
+        first = layers[members[0]]
+        kind = Kind(widths[members[0]], largest, first, _turns(shape, first, windowed=windowed))
+        made.update(dict.fromkeys(members, kind))
+    return [made[block] for block in range(len(layers))]
+
+
+def _turns(shape: Shape, layer: Layer, *, windowed: bool) -> bool:
+    unturned = TRAITS.get(shape.architecture, Traits()).unturned
+    if shape.architecture.startswith("granite") and shape.metadata.get("rope.scaling.finetuned") is False:
+        return False
+    if unturned == "fourth":
+        return (layer.number + 1) % 4 != 0
+    if unturned == "full":
+        return bool(layer.window) or not windowed
+    return unturned == "none"
+
+
+def _layers(shape: Shape) -> list[Layer]:
+    """Return what each layer keeps; of an architecture that nobody described, as if all attended to everything."""
+    if known(shape.architecture):
+        if "layers" not in shape.cache:
+            shape.cache["layers"] = kinds(shape)
+        found: list[Layer] = shape.cache["layers"]
+        return found
+    heads = max(number(shape, "attention.head_count", 1), 1)
+    length = number(shape, "attention.key_length", number(shape, "embedding_length") // heads)
+    value = number(shape, "attention.value_length", length)
+    kv_heads = number(shape, "attention.head_count_kv", heads)
+    count = number(shape, "block_count") or 1 + max((tensor.block or 0 for tensor in shape.tensors), default=0)
+    return [Layer(block, "full", kv_heads, length, value, cached=True) for block in range(count)]
