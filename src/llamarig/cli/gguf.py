@@ -146,7 +146,7 @@ def _about_shape(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _about_layers(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if data["layers_unknown"]:
+    if data["layers_unknown"] and data["blocks"] is not None:
         yield "layers", data["layers_unknown"]
     alike: dict[tuple[Any, ...], list[int]] = {}
     for layer in data["layers"]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from llamarig.config.shape import TYPE_BLOCKS, Tensor
-from llamarig.lab.ghost_tensors import Dimensions, Header
+from llamarig.lab.ghost_parts import Dimensions, Header
 from llamarig.lab.machine import LabError
 
 _KEPT: Final = re.compile(

@@ -12,7 +12,7 @@ import yaml
 
 from llamarig.config.shape import MetadataValue
 from llamarig.lab.ghost_mixes import Mix, dynamic
-from llamarig.lab.ghost_tensors import Header
+from llamarig.lab.ghost_parts import Header
 from llamarig.lab.machine import LabError
 
 _UNITS: Final = {"GB": 10**9, "GiB": 2**30}

@@ -15,7 +15,8 @@ from typing import Any, Final
 from llamarig.config.shape import MetadataValue, Shape
 from llamarig.lab.ghost_mixes import PLAIN, quantised
 from llamarig.lab.ghost_models import Published, published_models
-from llamarig.lab.ghost_tensors import Header, tensors
+from llamarig.lab.ghost_parts import Header
+from llamarig.lab.ghost_tensors import tensors
 from llamarig.lab.machine import LabError
 from llamarig.lab.models import Say, add_vocabulary
 

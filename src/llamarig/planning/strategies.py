@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from llamarig.config.attention import known
 from llamarig.config.records import ServerValue, Strategy
@@ -18,6 +19,9 @@ from llamarig.planning.compute import compute_buffers
 from llamarig.planning.devices import MARGIN_MIB, MIB, fastest_first
 from llamarig.planning.layout import HOST, Layout
 from llamarig.planning.request import DoesNotFitError, Placement, PlacementError, Request
+
+# llama-server's own default, with which the seeds ran the card of a display.
+_MOST_MARGIN_MIB: Final = 1024
 
 
 def settings_of(strategy: Strategy, threads: int) -> dict[str, ServerValue]:
@@ -146,7 +150,8 @@ def engine_places(request: Request) -> Placement:
     """Strategy fit: the engine places at load; each device keeps its own margin."""
     if not request.devices:
         raise PlacementError("needs a card, and the host declares none", "strategy: cpu, or declare host_hardware.gpus")
-    margins = [str(max(MARGIN_MIB, device.reserve // MIB)) for device in request.devices]
+    # What a display holds when the server starts is not free, and counting it again would waste it.
+    margins = [str(min(max(MARGIN_MIB, device.reserve // MIB), _MOST_MARGIN_MIB)) for device in request.devices]
     argv = ["--fit", "on", "--fit-target", ",".join(margins)]
     reason = f"the engine places it at load, leaving {', '.join(margins)} MiB free"
     return Placement(Strategy.FIT, _all(request), argv, reason)

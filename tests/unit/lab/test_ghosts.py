@@ -11,7 +11,8 @@ from llamarig.gguf.model import read_model
 from llamarig.gguf.source import FileSource
 from llamarig.lab.ghost_mixes import PLAIN, Mix, quantised
 from llamarig.lab.ghost_models import Published, per_block, published_models, read_size
-from llamarig.lab.ghost_tensors import Header, architectures, tensors
+from llamarig.lab.ghost_parts import Header
+from llamarig.lab.ghost_tensors import architectures, tensors
 from llamarig.lab.ghosts import (
     make_ghosts,
     published_model,
