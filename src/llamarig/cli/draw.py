@@ -47,6 +47,7 @@ _NUMBER: Final = 6
 _NARROWEST, _WIDEST, _SHORTEST_BAR, _LONGEST_BAR = 60, 140, 10, 60
 _SHORTEST_TEXT: Final = 24
 _LONGEST_LABEL: Final = 16
+UNPREDICTED: Final = "memory is not predicted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def entry_lines(entry: Entry, bars: Sequence[Bar], terminal: Terminal) -> Iterat
     yield f"{name}{first}".rstrip()
     yield from rest
     if not entry.bars:
-        yield "  memory is not predicted"
+        yield f"  {UNPREDICTED}"
     for bar in entry.bars:
         yield bar_line(bar, bars, terminal)
 

@@ -9,9 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from llamarig.cli.draw import Terminal, bar_line, head, incomplete_lines, panel_lines, wrapped
+from llamarig.cli.draw import UNPREDICTED, Terminal, bar_line, head, incomplete_lines, panel_lines, wrapped
 from llamarig.cli.picture import Panel, card_lines, entry, gib, strategy_of
-from llamarig.cli.svg import drawing
 from llamarig.config import budget
 from llamarig.config.spec import Spec
 from llamarig.daemon.state import StateStore
@@ -20,6 +19,7 @@ from llamarig.runtime.specs import SpecStore
 
 # More sets of services than a person reads; --json has every pair.
 _MOST_SETS: Final = 8
+_LABEL: Final = 13
 _ONE_AT_A_TIME: Final = "One service is active at a time, also where more would fit."
 
 
@@ -37,6 +37,7 @@ class Host:
         cards: a line for each card.
         warnings: what a person should know.
         incomplete: why it cannot be deployed yet, each with its remedy.
+        deployed: whether this is the host itself, and not its inventory.
 
     """
 
@@ -49,12 +50,19 @@ class Host:
     cards: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     incomplete: tuple[tuple[str, str], ...] = field(default=())
+    deployed: bool = False
+
+    @property
+    def limit(self) -> int:
+        """MiB of memory that all services of the host may take together, as far as it is known."""
+        limits = [spec.memory_mib for spec in self.all_specs]
+        return self.memory if self.memory is not None else max(limits, default=0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what programs get: the specs with what leaves for each, pairs that fit, and what is to be known."""
         return {
             "specs": [{**spec.to_dict(), **self.leaving(spec)} for spec in self.specs],
-            "together": [list(pair) for pair in budget.pairs(self.all_specs, self.memory)],
+            "together": [list(pair) for pair in budget.pairs(self.all_specs, self.limit)],
             "warnings": list(self.warnings),
             "incomplete": [{"problem": text, "remedy": remedy} for text, remedy in self.incomplete],
         }
@@ -62,7 +70,7 @@ class Host:
     def leaving(self, spec: Spec) -> dict[str, Any]:
         """Say what stops for a service, and what would have to by the budget of memory alone."""
         others = [other for other in self.all_specs if other.service == self.active != spec.service]
-        out = budget.must_leave(spec, others, self.memory, self.default)
+        out = budget.must_leave(spec, others, self.limit, self.default)
         return {"leaves": [other.service for other in others], "must_leave": [other.service for other in out]}
 
 
@@ -85,7 +93,11 @@ def present(
         lines.append("")
     data = hosts[0].to_dict() if inventory is None else {"hosts": {host.name: host.to_dict() for host in hosts}}
     if svg is not None:
-        svg.write_text(drawing([replace(_panel(host), hosts=names) for names, host in _alike(hosts, terminal)]), "utf-8")
+        from llamarig.cli.svg import drawing  # noqa: PLC0415  only few want a picture
+
+        svg.write_text(
+            drawing([replace(_panel(host), hosts=names) for names, host in _alike(hosts, terminal)]), "utf-8"
+        )
         data["svg"] = str(svg)
         lines += [f"wrote {svg}", ""]
     return data, lines[:-1]
@@ -98,7 +110,8 @@ def _this_host(root: Path, service: str | None) -> Host:
     name = specs[0].host if specs else "this host"
     warnings = tuple(text for spec in specs for text in _unsure(spec))
     active = StateStore(root).read().active
-    return Host(name, specs, every, active=active, default=store.default_service(), warnings=warnings)
+    default = store.default_service()
+    return Host(name, specs, every, active=active, default=default, warnings=warnings, deployed=True)
 
 
 def _of_inventory(inventory: Path, service: str | None, limit: str | None) -> list[Host]:
@@ -120,10 +133,142 @@ def _of_inventory(inventory: Path, service: str | None, limit: str | None) -> li
                 default=plan.default_service,
                 memory=plan.hardware["memory_mib"] - plan.hardware["reserve_mib"],
                 cards=card_lines(plan.hardware),
-                warnings=tuple([*wanted, *(text for spec in specs for text in _published(spec))]),
+                warnings=(*wanted, *(text for spec in specs for text in _published(spec))),
                 incomplete=_incomplete(plan.incomplete, service),
             )
         )
     if not hosts:
         raise NotFoundError(f"no host of {inventory} runs a service {service!r}", "llamarig plan -i shows all of them")
     return hosts
+
+
+def _incomplete(problems: Sequence[Any], service: str | None) -> tuple[tuple[str, str], ...]:
+    """Say each thing that is missing once, though several services need it; with its remedy."""
+    said = {
+        (f"{problem.key}: {problem.message}", problem.remedy): None
+        for problem in problems
+        if service in {None, problem.service}
+    }
+    return tuple(said)
+
+
+def _unsure(spec: Spec) -> Iterator[str]:
+    """Say what of a spec's memory is not known, or not exactly."""
+    if spec.memory is not None:
+        yield from (f"{spec.service}: not predicted: {text}" for text in spec.memory.unknown)
+    yield from _published(spec)
+
+
+def _published(spec: Spec) -> Iterator[str]:
+    if spec.memory is not None and spec.memory.shape == "published":
+        yield f"{spec.service}: sizes are approximate: its shape is what is published, not read from its file"
+
+
+def _panel(host: Host) -> Panel:
+    marks = {host.default: "default", host.active: "active"}
+    return Panel(
+        hosts=(host.name,),
+        cards=host.cards,
+        entries=tuple(entry(spec, marks.get(spec.service, "")) for spec in host.specs),
+        together=tuple(_together(host)),
+        warnings=_said_once(host.warnings),
+        incomplete=host.incomplete,
+    )
+
+
+def _together(host: Host) -> Iterator[str]:
+    """Say which services fit side by side: every largest set, or how many pairs where there are too many sets."""
+    if len(host.all_specs) < 2:  # noqa: PLR2004  nothing can stand beside one
+        return
+    sets = list(islice(budget.together(host.all_specs, host.limit), _MOST_SETS + 1))
+    if not sets:
+        yield "No two of these services fit side by side."
+        return
+    if len(sets) <= _MOST_SETS:
+        yield from (" + ".join(names) for names in sets)
+    else:
+        pairs = budget.pairs(host.all_specs, host.limit)
+        yield f"{len(pairs)} pairs of services fit; llamarig plan <service> says what fits beside one."
+    yield _ONE_AT_A_TIME
+
+
+def _said_once(warnings: Sequence[str]) -> tuple[str, ...]:
+    """Put what is said of several services in one line, with all their names before it."""
+    services: dict[str, list[str]] = {}
+    for warning in warnings:
+        name, apart, text = warning.partition(": ")
+        services.setdefault(text if apart else warning, []).append(name if apart else "")
+    return tuple(f"{', '.join(names)}: {text}" if any(names) else text for text, names in services.items())
+
+
+def _alike(hosts: Sequence[Host], terminal: Terminal) -> Iterator[tuple[tuple[str, ...], Host]]:
+    """Yield hosts of which all reads the same together, with all their names."""
+    groups: dict[str, list[Host]] = {}
+    for host in hosts:
+        text = "\n".join(panel_lines(_panel(host), terminal))
+        groups.setdefault(text, []).append(host)
+    for group in groups.values():
+        yield tuple(host.name for host in group), group[0]
+
+
+def _detail(host: Host, terminal: Terminal, names: Sequence[str]) -> Iterator[str]:
+    """Write one service in full: why it lies so, what else was considered, what stops for it, its arguments."""
+    (spec,) = host.specs
+    title = f"{spec.service} on {', '.join(names)}: {spec.profile}, strategy {strategy_of(spec)} ({spec.reason})"
+    first, *rest = wrapped(title, terminal, "")
+    yield from (first.replace(spec.service, terminal.style(spec.service, bold=True), 1), *rest)
+    for label, texts in _facts(host, spec).items():
+        for number, text in enumerate(texts):
+            yield from _labelled(label if number == 0 else "", text, terminal)
+    bars = entry(spec).bars
+    yield from (
+        "",
+        *([head(bars, terminal), *(bar_line(bar, bars, terminal) for bar in bars)] if bars else [UNPREDICTED]),
+    )
+    for warning in host.warnings:
+        yield from _labelled("warning", warning.removeprefix(f"{spec.service}: "), terminal)
+    if host.incomplete:
+        yield from ("", terminal.style("Cannot be deployed yet:", bold=True, fg="red"))
+        yield from incomplete_lines(host.incomplete, terminal)
+    yield from ("", f"llama-server {shlex.join(spec.argv)}")
+
+
+def _labelled(label: str, text: str, terminal: Terminal) -> list[str]:
+    """Write a text behind a label, all its lines under each other."""
+    first, *rest = wrapped(text, terminal, " " * _LABEL, _LABEL)
+    return [f"{label.ljust(_LABEL)}{first}", *rest]
+
+
+def _facts(host: Host, spec: Spec) -> Mapping[str, Sequence[str]]:
+    others = [other for other in host.all_specs if other is not spec]
+    beside = [other.service for other in others if budget.fits([spec, other], host.limit)]
+    key = ", with API key" if spec.api_key_file else ""
+    return {
+        "considered": spec.considered,
+        "engine": [spec.image],
+        "address": [f"{spec.bind}:{spec.port}{key}"],
+        "file": [f"{item.path} ({gib(item.bytes >> 20)} GiB)" if item.bytes else item.path for item in spec.files],
+        "memory limit": [f"{gib(spec.memory_mib)} GiB"],
+        **({"fits beside": [", ".join(beside) or "none of the other services"]} if others else {}),
+        **({"what leaves": list(_leaving(host, spec))} if host.deployed else {}),
+        "settings": [f"llamarig explain {spec.service} says where each comes from"],
+    }
+
+
+def _leaving(host: Host, spec: Spec) -> Iterator[str]:
+    """Say what stops for a service as switching works today, and what the budget says to that."""
+    said = host.leaving(spec)
+    if not said["leaves"]:
+        yield "nothing"
+        return
+    yield ", ".join(said["leaves"])
+    active = [other for other in host.all_specs if other.service in said["leaves"]]
+    for lack in budget.shortages([spec, *active], host.limit):
+        yield f"side by side they do not fit: {lack.named(_names(host.all_specs))}"
+    if not said["must_leave"]:
+        yield f"side by side they would fit. {_ONE_AT_A_TIME}"
+
+
+def _names(specs: Sequence[Spec]) -> dict[str, str]:
+    """Return the names of cards by UUID, as far as any service's prediction has them."""
+    return {part.uuid: part.name for spec in specs if spec.memory for part in spec.memory.devices}

@@ -5,7 +5,7 @@ Pure, and of the standard library alone: hosts ask it before a switch, the contr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -33,11 +33,12 @@ class Shortage:
     needed: int | None
     available: int | None
 
-    def __str__(self) -> str:
-        """Say it in a clause, sizes in GiB."""
+    def named(self, names: Mapping[str, str]) -> str:
+        """Say it in a clause, sizes in GiB; cards that only a UUID is known of by these names."""
+        where = names.get(self.where, self.where)
         if self.needed is None or self.available is None:
-            return f"{' and '.join(self.services)} share {self.where}, and not all of them are predicted"
-        return f"{self.where} has {self.available / 1024:.1f} GiB for services, and they take {self.needed / 1024:.1f}"
+            return f"{' and '.join(self.services)} share {where}, and not all of them are predicted"
+        return f"{where} has {self.available / 1024:.2f} GiB for services, and they take {self.needed / 1024:.2f}"
 
 
 def predicted(spec: Spec) -> bool:

@@ -15,7 +15,7 @@ from llamarig.runtime.fit_params import Answer
 # A prediction is right where it is within 3 % or 64 MiB, whichever is larger.
 TOLERANCE: Final = 0.03
 TOLERANCE_MIB: Final = 64
-# By so much the engine may go into the margin that the plan keeps free on every card (128 MiB).
+# By so much a service may go into the margin that the plan keeps free on every card (128 MiB).
 INTO_MARGIN_MIB: Final = 64
 HOST_NAME: Final = "host"
 
@@ -70,10 +70,11 @@ def compare(spec: Spec, record: Record) -> list[Line]:
 def shortfalls(spec: Spec, record: Record) -> list[str]:
     """Return where the engine's estimate is more than there is, with the numbers; empty where it fits.
 
-    An estimate of an engine that does not see the cards says nothing of them, and so nothing of the host either.
+    An estimate of an engine that does not see the cards says nothing of them, and so nothing of the host either. What
+    was measured has served, and so fits whatever is estimated.
     """
     judged = record.engine
-    if judged is None:
+    if judged is None or record.measured is not None:
         return []
     if judged.answer is Answer.NO_LAYOUT:
         return [f"the engine finds no layout that fits: {judged.text}"]
@@ -139,7 +140,7 @@ class _Figures:
         """Return what the figures come to, and why."""
         if self.missing:
             return Verdict.NOT_USED, f"{self.where}: {self.missing}"
-        if self.budget is not None and self.engine is not None and self.engine > self.budget + INTO_MARGIN_MIB:
+        if self.measured is None and self.engine is not None and self._is_over(self.engine):
             text = f"{self.where}: the engine needs {self.engine:.0f} MiB, and the service may take {self.budget:.0f}"
             return Verdict.TOO_LARGE, text
         texts = [*self._differences(), *self._overdrawn()]
@@ -163,14 +164,13 @@ class _Figures:
 
     def _overdrawn(self) -> list[str]:
         """Say where a running server takes more than it may, which a full card shows as a crash some day."""
-        if self.budget is None:
+        if self.measured is None or not self._is_over(self.measured + self.vision):
             return []
-        if self.measured is not None and self.measured + self.vision > self.budget:
-            vision = f", {self.vision:.0f} of them for images" if self.vision else ""
-            return [f"takes {self.measured + self.vision:.0f} MiB{vision}, and may take {self.budget:.0f}"]
-        if self.engine is not None and self.engine > self.budget:
-            return [f"the engine needs {self.engine:.0f} MiB of {self.budget:.0f}: the rest comes out of the margin"]
-        return []
+        vision = f", {self.vision:.0f} of them for images" if self.vision else ""
+        return [f"takes {self.measured + self.vision:.0f} MiB{vision}, and may take {self.budget:.0f}"]
+
+    def _is_over(self, taken: float) -> bool:
+        return self.budget is not None and taken > self.budget + INTO_MARGIN_MIB
 
 
 def _part(parts: Breakdown | None, number: int | None) -> Part | None:

@@ -1,4 +1,4 @@
-"""What the host knows of each service's memory: predicted, the engine's estimate, and measured. Survives a power cut."""
+"""What the host knows of each service's memory: predicted, estimated by the engine, measured. Survives a power cut."""
 
 from __future__ import annotations
 

@@ -6,16 +6,22 @@ with the host, so that a crash at any point ends, after a reboot or a ``reconcil
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from llamarig.config import paths
 from llamarig.config.spec import Spec
+from llamarig.daemon.comparison import remedy as remedy_of
+from llamarig.daemon.comparison import shortfalls
+from llamarig.daemon.memory import MemoryStore
 from llamarig.daemon.state import State, StateStore, replace_file
 from llamarig.errors import InterruptedSwitchError, NotFoundError, SwitchError
+from llamarig.runtime.breakdown import START_LINES, read_log
 from llamarig.runtime.engine import PROMPT, TOKENS, Answer, Engine, EngineError
 from llamarig.runtime.logline import last_words
 from llamarig.runtime.specs import SpecStore
@@ -45,7 +51,10 @@ class _FailedToServeError(Exception):
 
 
 class Switcher:
-    """The transaction, over a service manager, an engine and the host's files."""
+    """The transaction, over a service manager, an engine and the host's files.
+
+    ``judge`` is asked about a service while nothing runs, and raises where the engine says that it cannot fit.
+    """
 
     def __init__(
         self,
@@ -58,6 +67,7 @@ class Switcher:
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         progress: Progress = lambda _: None,
+        judge: Callable[[Spec], None] | None = None,
     ) -> None:
         self.specs = specs
         self.state = state
@@ -67,6 +77,8 @@ class Switcher:
         self.now = now
         self.sleep = sleep
         self.progress = progress
+        self.judge = judge
+        self.memory = MemoryStore(specs.root)
         self.phases: dict[str, float] = {}
 
     def switch(self, service: str, *, dry: bool = False) -> Outcome:
@@ -110,6 +122,8 @@ class Switcher:
             serves = before == wanted and not strays and (self._serves(target) or self._comes_up(target))
             if serves and (dry or self._proven(target) or self._answers(target)):
                 changed = False if dry else self._commit(target)
+                if not dry and self.memory.read(target).measured is None:
+                    self._measure(target)
                 return Outcome(wanted, before, changed=changed, message=f"{wanted} serves with its present spec")
             if dry:
                 return Outcome(wanted, before, changed=True, message=f"would start {wanted}")
@@ -125,6 +139,21 @@ class Switcher:
             self.state.write(State())
             if active:
                 self.state.record(self._event("stop", active, None, "ok", ""))
+            return active
+
+    def withhold(self, services: Collection[str]) -> str | None:
+        """Put back what the active service last served with, where it is among those that must not start as they are.
+
+        What runs goes on, and what starts after a reboot is what ran. Returns the service that got its files back.
+        """
+        with self.state.lock():
+            active = self.state.read().active
+            if active is None or active not in services or not self._known(active):
+                return None
+            kept = self.state.kept(active)
+            if not kept or kept == self._own_files(active):
+                return None
+            self._put_back(active, kept)
             return active
 
     def _active(self, *, dry: bool) -> str | None:
@@ -169,6 +198,8 @@ class Switcher:
         try:
             self.state.write(State(active=before, switching_to=target.service))
             self._phase("stop", self._stop_all)
+            if self.judge is not None:
+                self._phase("judge", partial(self.judge, target))
             answer = self._bring_up(target)
             self._phase("commit", lambda: self._commit(target))
         except Exception as failure:  # whatever it is, the host must not be left without a service
@@ -197,9 +228,22 @@ class Switcher:
                 remedy = "run playbooks/site.yml again: it fetches the file anew"
             else:
                 continue
-            if not dry:
-                self.state.record(self._event("switch", target.service, before, "refused", msg))
-            raise SwitchError(f"{msg}; nothing was touched", remedy, before, [])
+            self._refuse(target, before, msg, remedy, dry=dry)
+        found = shortfalls(target, self.memory.read(target))
+        if found:
+            self._refuse(target, before, f"{target.service}: {'; '.join(found)}", remedy_of(target), dry=dry)
+
+    def _refuse(self, target: Spec, before: str | None, msg: str, remedy: str, *, dry: bool) -> NoReturn:
+        if not dry:
+            self.state.record(self._event("switch", target.service, before, "refused", msg))
+        raise SwitchError(f"{msg}; nothing was touched", remedy, before, [])
+
+    def _measure(self, spec: Spec) -> None:
+        """Remember what the engine says it allocated; no switch fails for that."""
+        with contextlib.suppress(Exception):
+            parts = read_log(self.units.log(spec.service, START_LINES))
+            if parts is not None:
+                self.memory.keep_measured(spec, parts, self.now())
 
     def _running(self) -> list[str]:
         """Return which of llamarig's services run; a foreign llama-something.service is somebody else's.
@@ -237,10 +281,12 @@ class Switcher:
         self._phase("load", lambda: self._wait_for_health(spec))
         self.progress(f"{spec.service} is loaded, asking for a completion")
         try:
-            return self._phase("completion", lambda: self.engine.complete(spec, PROMPT, TOKENS, _ANSWER_SECONDS))
+            answer = self._phase("completion", lambda: self.engine.complete(spec, PROMPT, TOKENS, _ANSWER_SECONDS))
         except EngineError as error:
             msg = f"{spec.service} loaded, but {error}"
             raise _FailedToServeError(msg) from error
+        self._measure(spec)
+        return answer
 
     def _wait_for_health(self, spec: Spec) -> None:
         start = said = self.clock()
