@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from llamarig.checks import cards, containers, driver, firewall, machine, services
+from llamarig.checks import cards, containers, driver, firewall, machine, memory, services
 from llamarig.checks.box import Box
 from llamarig.checks.result import CheckResult, Status, fail
 from llamarig.errors import LlamarigError
@@ -36,6 +36,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     services.check_spec_in_use,
     services.check_health,
     cards.check_gpu_in_use,
+    memory.check_memory_plan,
     services.check_answer,
 )
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from llamarig.cli.picture import PARTS, Bar, Entry, Panel, gib
+from llamarig.cli.picture import PARTS, Bar, Entry, Missing, Panel, gib
 
 # Each part by a character of its own, so that a bar reads without colours too; '/' is what nobody may take.
 _BLOCKS: Final[Mapping[str, str]] = {
@@ -85,28 +85,26 @@ def panel_lines(panel: Panel, terminal: Terminal) -> list[str]:
     if panel.cards and panel.entries:
         lines.append("")
     if bars:
-        lines.append(head(bars, terminal))
+        lines += head(bars, terminal)
     for entry in panel.entries:
         lines += [*entry_lines(entry, bars, terminal)]
-    for title, said, colour in (
-        ("Side by side", panel.together, None),
-        ("Warnings", panel.warnings, "yellow"),
-    ):
+    for title, said, colour in (("Side by side", panel.together, "green"), ("Warnings", panel.warnings, "yellow")):
         if said:
-            coloured = terminal.style(f"{title}:", bold=True, **({"fg": colour} if colour else {}))
-            lines += ["", coloured, *(part for text in said for part in wrapped(text, terminal, "  "))]
+            lines += ["", terminal.style(f"{title}:", bold=True, fg=colour)]
+            lines += [part for text in said for part in wrapped(text, terminal, "  ")]
     if panel.incomplete:
         lines += ["", terminal.style("Cannot be deployed yet:", bold=True, fg="red")]
         lines += [*incomplete_lines(panel.incomplete, terminal)]
     return lines
 
 
-def incomplete_lines(incomplete: Sequence[tuple[str, str]], terminal: Terminal) -> Iterator[str]:
-    """Write what is missing, and a remedy once under all that it mends."""
-    for remedy in dict.fromkeys(remedy for _, remedy in incomplete):
-        for text in (text for text, mends in incomplete if mends == remedy):
-            yield from wrapped(text, terminal, "  ")
-        yield from wrapped(f"remedy: {remedy}", terminal, "    ")
+def incomplete_lines(incomplete: Sequence[Missing], terminal: Terminal) -> Iterator[str]:
+    """Write what is missing, and where; a remedy once under all that it mends."""
+    for missing in incomplete:
+        yield from wrapped(f"{missing.what}:", terminal, "  ")
+        for where in missing.where:
+            yield f"    {where}"
+        yield from wrapped(f"remedy: {missing.remedy}", terminal, "    ")
 
 
 def entry_lines(entry: Entry, bars: Sequence[Bar], terminal: Terminal) -> Iterator[str]:
@@ -123,15 +121,16 @@ def entry_lines(entry: Entry, bars: Sequence[Bar], terminal: Terminal) -> Iterat
         yield bar_line(bar, bars, terminal)
 
 
-def head(bars: Sequence[Bar], terminal: Terminal) -> str:
-    """Write the line over the numbers of these bars; it says what each part of a bar looks like."""
+def head(bars: Sequence[Bar], terminal: Terminal) -> list[str]:
+    """Write what stands over the numbers of these bars; it says what each part of a bar looks like."""
     glyphs = _BLOCKS if terminal.blocks else _ASCII
     names = [
         " " * (width - len(name)) + terminal.style(glyphs[name], fg=_COLOURS[name]) + name
         for name, width in _columns(terminal).items()
     ]
     room = 2 + _label_width(bars) + 1 + _bar_width(bars, terminal)
-    return f"{'  GiB'.ljust(room)}{''.join(names)}"
+    others = [f"{glyphs[name]} {name}" for name in PARTS if name not in _columns(terminal)]
+    return [*([f"  {', '.join(others)}"] if others else []), f"{'  GiB'.ljust(room)}{''.join(names)}"]
 
 
 def bar_line(bar: Bar, bars: Sequence[Bar], terminal: Terminal) -> str:
@@ -152,7 +151,8 @@ def cells(bar: Bar, width: int) -> list[tuple[str, int]]:
     exact = {name: size * width / total for name, size in sizes.items()}
     shares = {name: max(int(share), int(name != "free")) for name, share in exact.items()}
     while sum(shares.values()) > width:
-        shares[max(shares, key=lambda name: (shares[name] - exact[name], shares[name]))] -= 1
+        larger = [name for name in shares if shares[name] > 1] or list(shares)
+        shares[max(larger, key=lambda name: shares[name] - exact[name])] -= 1
     while sum(shares.values()) < width:
         shares[max(shares, key=lambda name: exact[name] - shares[name])] += 1
     return [(name, shares[name]) for name in _COLUMNS if shares.get(name)]
@@ -164,7 +164,12 @@ def wrapped(text: str, terminal: Terminal, indent: str, taken: int = 0) -> list[
         return ["", *wrapped(text, terminal, indent)]
     first = " " * taken if taken else indent
     lines = textwrap.wrap(
-        text, terminal.width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+        text,
+        terminal.width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
     ) or [first]
     return [lines[0][taken:], *lines[1:]]
 
@@ -186,4 +191,4 @@ def _bar_width(bars: Sequence[Bar], terminal: Terminal) -> int:
 def _columns(terminal: Terminal) -> dict[str, int]:
     """Return the columns of numbers, and how wide each is beside the space before it."""
     names = _FEW_COLUMNS if terminal.width < _NARROW else _COLUMNS
-    return {name: max(len(name), _NUMBER) for name in names}
+    return {name: max(len(name) + 1, _NUMBER) for name in names}

@@ -17,6 +17,9 @@ from llamarig.cli.output import fail, finish, table
 from llamarig.errors import ExitCode, LlamarigError, NotAllowedError
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print a versioned JSON envelope.")
+_INVENTORY = click.option(
+    "-i", "--inventory", type=click.Path(exists=True, path_type=Path), help="Ask an inventory, on the control node."
+)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -163,27 +166,58 @@ def status(*, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("service", required=False)
-@click.option("-i", "--inventory", type=click.Path(exists=True, path_type=Path), help="Plan all hosts of an inventory.")
+@_INVENTORY
 @click.option("--limit", help="With --inventory: only these hosts, as Ansible says it.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture to this file too.")
 @_JSON
-def plan(service: str | None, *, inventory: Path | None, limit: str | None, as_json: bool) -> None:
-    """Show how a service is laid out, with the layer of every setting, before anything is touched.
+def plan(service: str | None, *, inventory: Path | None, limit: str | None, svg: Path | None, as_json: bool) -> None:
+    """Show how services are laid out: what each takes of every card and of the host's memory, and why.
 
-    On a host it shows what the host was given. On a control node, with --inventory, it plans: no host is reached.
+    With SERVICE, in full: what was considered, what fits beside it and what stops for it, and the exact llama-server
+    arguments. On a host it shows what the host was given. On a control node, with --inventory, it plans: no host is
+    reached, and files whose size or checksum nobody has said yet are reported.
 
     \b
     Examples:
       llamarig plan            every service of this host
-      llamarig plan chat       one of them, with its llama-server arguments
+      llamarig plan chat       one of them in full
       llamarig plan -i inventories/example
+      llamarig plan chat -i inventories/example --svg chat.svg
     """  # noqa: D301  click's mark
     from llamarig.cli.plan import present  # noqa: PLC0415
 
     try:
-        data, lines = present(_root(), service, inventory, limit)
+        data, lines = present(_root(), service, inventory, limit, svg)
     except LlamarigError as error:
         fail("plan", error, as_json=as_json)
     finish("plan", data, lines, as_json=as_json)
+
+
+@cli.command()
+@click.argument("service")
+@click.argument("setting", required=False)
+@_INVENTORY
+@click.option("--host", help="With --inventory: the host, where several run the service.")
+@_JSON
+def explain(service: str, setting: str | None, *, inventory: Path | None, host: str | None, as_json: bool) -> None:
+    """Say where each setting of SERVICE comes from, what weaker layers had said, and what the planner decides itself.
+
+    Layers, the weakest first: built-in, profile, strategy, fleet, service. SETTING is one of them, by any name that
+    llama-server has for it.
+
+    \b
+    Examples:
+      llamarig explain chat
+      llamarig explain chat ctx_size
+      llamarig explain chat c -i inventories/example --host gpu01.example.com
+    """  # noqa: D301
+    from llamarig.cli.explain import present  # noqa: PLC0415
+
+    try:
+        data, lines = present(_root(), service, setting, inventory, host)
+    except LlamarigError as error:
+        fail("explain", error, as_json=as_json)
+    finish("explain", data, lines, as_json=as_json)
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from llamarig.config.spec import DeviceMemory, HostMemory, Spec
@@ -60,6 +60,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """What keeps a plan from being deployed: what is missing, in which places, and the remedy for all of them."""
+
+    what: str
+    where: tuple[str, ...]
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """One host, or several of which all is the same.
 
@@ -69,7 +78,7 @@ class Panel:
         entries: their services.
         together: lines on which services fit side by side.
         warnings: what a person should know.
-        incomplete: why it cannot be deployed yet; each with its remedy.
+        incomplete: why it cannot be deployed yet.
 
     """
 
@@ -78,7 +87,7 @@ class Panel:
     entries: tuple[Entry, ...] = ()
     together: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    incomplete: tuple[tuple[str, str], ...] = field(default=())
+    incomplete: tuple[Missing, ...] = ()
 
 
 def entry(spec: Spec, mark: str = "") -> Entry:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from llamarig.cli.draw import UNPREDICTED, Terminal, bar_line, head, incomplete_lines, panel_lines, wrapped
-from llamarig.cli.picture import Panel, card_lines, entry, gib, strategy_of
+from llamarig.cli.picture import Missing, Panel, card_lines, entry, gib, strategy_of
 from llamarig.config import budget
 from llamarig.config.spec import Spec
 from llamarig.daemon.state import StateStore
-from llamarig.errors import LlamarigError, NotFoundError
+from llamarig.errors import LlamarigError, NotFoundError, Problem
 from llamarig.runtime.specs import SpecStore
 
 # More sets of services than a person reads; --json has every pair.
 _MOST_SETS: Final = 8
 _LABEL: Final = 13
+# One of several files that are one model, as llama.cpp names them.
+_PART: Final = re.compile(r"-\d{5}-of-(?=\d{5}\.gguf$)")
 _ONE_AT_A_TIME: Final = "One service is active at a time, also where more would fit."
 
 
@@ -36,7 +39,7 @@ class Host:
         memory: MiB of the host's memory that its services may take; None where nobody declared it here.
         cards: a line for each card.
         warnings: what a person should know.
-        incomplete: why it cannot be deployed yet, each with its remedy.
+        incomplete: why it cannot be deployed yet.
         deployed: whether this is the host itself, and not its inventory.
 
     """
@@ -49,7 +52,7 @@ class Host:
     memory: int | None = None
     cards: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    incomplete: tuple[tuple[str, str], ...] = field(default=())
+    incomplete: tuple[Missing, ...] = ()
     deployed: bool = False
 
     @property
@@ -64,7 +67,7 @@ class Host:
             "specs": [{**spec.to_dict(), **self.leaving(spec)} for spec in self.specs],
             "together": [list(pair) for pair in budget.pairs(self.all_specs, self.limit)],
             "warnings": list(self.warnings),
-            "incomplete": [{"problem": text, "remedy": remedy} for text, remedy in self.incomplete],
+            "incomplete": [asdict(missing) for missing in self.incomplete],
         }
 
     def leaving(self, spec: Spec) -> dict[str, Any]:
@@ -87,11 +90,12 @@ def present(
     terminal = Terminal.here()
     lines: list[str] = []
     for names, host in _alike(hosts, terminal):
-        if inventory is not None:
-            lines += [*wrapped(f"{', '.join(names)}:", terminal, ""), ""] if not service else []
+        if inventory is not None and not service:
+            lines += [terminal.style(line, bold=True) for line in wrapped(f"{', '.join(names)}:", terminal, "")]
         lines += _detail(host, terminal, names) if service else panel_lines(_panel(host), terminal)
         lines.append("")
-    data = hosts[0].to_dict() if inventory is None else {"hosts": {host.name: host.to_dict() for host in hosts}}
+    data: dict[str, Any] = {"hosts": {host.name: host.to_dict() for host in hosts}}
+    data = data if inventory is not None else hosts[0].to_dict()
     if svg is not None:
         from llamarig.cli.svg import drawing  # noqa: PLC0415  only few want a picture
 
@@ -142,14 +146,16 @@ def _of_inventory(inventory: Path, service: str | None, limit: str | None) -> li
     return hosts
 
 
-def _incomplete(problems: Sequence[Any], service: str | None) -> tuple[tuple[str, str], ...]:
-    """Say each thing that is missing once, though several services need it; with its remedy."""
-    said = {
-        (f"{problem.key}: {problem.message}", problem.remedy): None
-        for problem in problems
-        if service in {None, problem.service}
-    }
-    return tuple(said)
+def _incomplete(problems: Sequence[Problem], service: str | None) -> tuple[Missing, ...]:
+    """Say each thing that is missing once, though several services need it; files that are parts of one, as one."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for problem in problems:
+        if service in {None, problem.service}:
+            profile, _, file = problem.key.partition(", file ")
+            part = _PART.sub("-*-of-", file)
+            where = f"{profile.removeprefix('profile ')}: {part}" if file else profile
+            found.setdefault((problem.message, problem.remedy), {}).setdefault(part or profile, where)
+    return tuple(Missing(what, tuple(where.values()), remedy) for (what, remedy), where in found.items())
 
 
 def _unsure(spec: Spec) -> Iterator[str]:
@@ -161,7 +167,7 @@ def _unsure(spec: Spec) -> Iterator[str]:
 
 def _published(spec: Spec) -> Iterator[str]:
     if spec.memory is not None and spec.memory.shape == "published":
-        yield f"{spec.service}: sizes are approximate: its shape is what is published, not read from its file"
+        yield f"{spec.service}: sizes are approximate: what is published of the model, not read from its file"
 
 
 def _panel(host: Host) -> Panel:
@@ -214,7 +220,7 @@ def _alike(hosts: Sequence[Host], terminal: Terminal) -> Iterator[tuple[tuple[st
 def _detail(host: Host, terminal: Terminal, names: Sequence[str]) -> Iterator[str]:
     """Write one service in full: why it lies so, what else was considered, what stops for it, its arguments."""
     (spec,) = host.specs
-    title = f"{spec.service} on {', '.join(names)}: {spec.profile}, strategy {strategy_of(spec)} ({spec.reason})"
+    title = f"{spec.service} on {', '.join(names)}: {spec.profile}, strategy {strategy_of(spec)}"
     first, *rest = wrapped(title, terminal, "")
     yield from (first.replace(spec.service, terminal.style(spec.service, bold=True), 1), *rest)
     for label, texts in _facts(host, spec).items():
@@ -223,7 +229,7 @@ def _detail(host: Host, terminal: Terminal, names: Sequence[str]) -> Iterator[st
     bars = entry(spec).bars
     yield from (
         "",
-        *([head(bars, terminal), *(bar_line(bar, bars, terminal) for bar in bars)] if bars else [UNPREDICTED]),
+        *([*head(bars, terminal), *(bar_line(bar, bars, terminal) for bar in bars)] if bars else [UNPREDICTED]),
     )
     for warning in host.warnings:
         yield from _labelled("warning", warning.removeprefix(f"{spec.service}: "), terminal)
@@ -244,6 +250,7 @@ def _facts(host: Host, spec: Spec) -> Mapping[str, Sequence[str]]:
     beside = [other.service for other in others if budget.fits([spec, other], host.limit)]
     key = ", with API key" if spec.api_key_file else ""
     return {
+        "why": [spec.reason],
         "considered": spec.considered,
         "engine": [spec.image],
         "address": [f"{spec.bind}:{spec.port}{key}"],

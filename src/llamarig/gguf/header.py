@@ -6,6 +6,7 @@ llama.cpp's ggml/src/gguf.cpp refuses, and what would cost more time or memory t
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ _U64: Final = struct.Struct("<Q")
 _COUNTS: Final = struct.Struct("<QQ")
 _ARRAY_HEAD: Final = struct.Struct("<IQ")
 _PLACE: Final = struct.Struct("<IQ")
+_DIMENSIONS: Final = [struct.Struct(f"<{count}Q") for count in range(_MOST_DIMENSIONS + 1)]
 _FLOAT, _BOOL, _STRING, _ARRAY = 6, 7, 8, 9
 # Code of a value's type: its letter for struct (gguf.h, enum gguf_type).
 _NUMBERS: Final[Mapping[int, str]] = {
@@ -179,9 +181,7 @@ class _Reader:
         length = self.unpack(_U64)[0]
         if length > longest:
             raise self.cursor.fault(f"a name of {length} bytes; {longest} are the most")
-        return self.decode(self.cursor.take(length))
-
-    def decode(self, raw: bytes) -> str:
+        raw = self.cursor.take(length)
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
@@ -202,7 +202,9 @@ class _Reader:
             if length > _LONGEST_TEXT:
                 self.cursor.skip(length)
             else:
-                self.metadata[key] = self.decode(self.cursor.take(length))
+                # A description in another encoding keeps no model from being loaded.
+                with contextlib.suppress(UnicodeDecodeError):
+                    self.metadata[key] = self.cursor.take(length).decode()
         elif kind in _NUMBERS:
             self.keep(key, self.numbers(kind, 1)[0])
         else:
@@ -250,10 +252,10 @@ class _Reader:
         count = self.unpack(_U32)[0]
         if count > _MOST_DIMENSIONS:
             raise self.cursor.fault(f"{count} dimensions; {_MOST_DIMENSIONS} are the most")
-        dimensions = self.unpack(struct.Struct(f"<{count}Q")) or (1,)
+        dimensions = self.unpack(_DIMENSIONS[count]) or (1,)
         kind, offset = self.unpack(_PLACE)
-        size = "x".join(map(str, dimensions))
         if not all(dimensions) or math.prod(dimensions) > _MOST_ELEMENTS:
+            size = "x".join(map(str, dimensions))
             raise self.cursor.fault(f"a tensor of {size} elements, which cannot be")
         if kind not in _TENSOR_TYPES:
             raise self.cursor.fault(f"data of the unknown type {kind}", "take a file that llama.cpp can read")

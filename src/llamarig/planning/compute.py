@@ -18,8 +18,10 @@ from llamarig.planning.compute_case import Case, Placed, block_kinds, number, ro
 from llamarig.planning.layout import HOST, Layout, Settings
 
 _MIB: Final = 1 << 20
-# How many blocks before one decide whether it leaves the allocator in a state not seen before.
-_MEMORY: Final = 1
+# How many blocks before one decide whether it finds the allocator in a state not seen before: few where blocks follow
+# each other in a simple pattern, more where they are of many kinds (Nemotron-H).
+_SIMPLE, _MANY = 1, 6
+_SIMPLE_KINDS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +116,12 @@ def _placed(shape: Shape, layout: Layout, settings: Settings) -> list[Placed]:
         blocks = blocks[: len(blocks) - number(shape, "nextn_predict_layers")]
     units = [layout.devices if unit == HOST else unit for unit in layout.units]
     experts = [layout.devices if unit == HOST else unit for unit in layout.experts] or units
+    memory = _SIMPLE if len({id(kind) for kind in blocks}) <= _SIMPLE_KINDS else _MANY
     placed: list[Placed] = []
     seen: set[tuple[tuple[int, int, int], ...]] = set()
     recent: tuple[tuple[int, int, int], ...] = ()
     for index, kind in enumerate(blocks):
-        recent = (*recent[-_MEMORY:], (id(kind), units[index], experts[index]))
+        recent = (*recent[-memory:], (id(kind), units[index], experts[index]))
         if index == len(blocks) - 1 or recent not in seen:
             placed.append(Placed(kind, units[index], experts[index]))
         seen.add(recent)

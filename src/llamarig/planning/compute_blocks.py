@@ -7,7 +7,7 @@ graph. Names are those of the engine's tensors; every size is in bytes, and numb
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from llamarig.config.attention import Layer
@@ -19,6 +19,7 @@ F32: Final = 4
 F16: Final = 2
 I32: Final = 4
 I64: Final = 8
+Finish = Callable[[], Node]
 _OFFLOAD_BATCH: Final = 32  # GGML_OP_OFFLOAD_MIN_BATCH, ggml_backend_cuda_device_offload_op
 _ROTATED: Final = 64  # llama_kv_cache: keys and values of heads of this many numbers are rotated when packed
 
@@ -139,18 +140,17 @@ class Builder:
         self.turns = placed.kind.turns
         has, graph = self.widths, self.graph
         normed = self.norm(x, "attn_norm")
-        mixed = self.mix(placed.kind.layer, normed, x)
+        finish = self.mix(placed.kind.layer, normed, x)
         network = any(name.startswith("ffn_") for name in has)
         after = "post_attention_norm" in has and ("ffn_norm" in has or "post_ffw_norm" in has)
         before = "ffn_norm" if "ffn_norm" in has or "post_ffw_norm" in has else "post_attention_norm"
-        if mixed is None:  # a network alone (Nemotron-H)
+        if finish is None:  # a network alone (Nemotron-H)
             out = self.feed_forward(normed)
             out, x = self.chosen(out), self.chosen(x)
             return self.sum(out, x)
         if network and before not in has and not after and "post_ffw_norm" not in has:
-            return self.side_by_side(normed, mixed, x)
-        out = self.project(mixed)
-        out, x = self.chosen(out), self.chosen(x)
+            return self.side_by_side(normed, finish, x)
+        out, x = self.chosen(finish()), self.chosen(x)
         self.row = self.out_row if last else self.row
         if after:
             out = self.norm(out, "post_attention_norm")
@@ -169,65 +169,62 @@ class Builder:
         """Add what a part of a block made to what went into it."""
         return self.graph.over(x.size, x, out) if self.traits.input_first else self.graph.over(out.size, out, x)
 
-    def side_by_side(self, normed: Node, mixed: tuple[Node, str], x: Node) -> Node:
+    def side_by_side(self, normed: Node, finish: Finish, x: Node) -> Node:
         """Add attention and network of the same input (models/command-r.cpp)."""
         normed = self.chosen(normed)
         batch_row, self.row = self.row, self.out_row if self.last else self.row
         out = self.feed_forward(normed)
         out = self.graph.over(out.size, out, self.chosen(x))
         self.row = batch_row
-        attended = self.chosen(self.project(mixed))
+        attended = self.chosen(finish())
         self.row = self.out_row if self.last else self.row
         return self.graph.over(out.size, out, attended)
 
-    def project(self, mixed: tuple[Node, str]) -> Node:
-        """Multiply by the matrix that leads back to the embedding's width."""
-        node, name = mixed
-        return self.product(name, node) if name else node
-
-    def mix(self, layer: Layer, normed: Node, x: Node) -> tuple[Node, str] | None:
-        """Let tokens look at each other; returns what came of it, and the matrix that it goes through next."""
+    def mix(self, layer: Layer, normed: Node, x: Node) -> Finish | None:
+        """Let tokens look at each other, as far as the engine puts it into its graph at once; None: they do not."""
         has = self.widths
         if "attn_kv_a_mqa" in has and "attn_k_b" in has:
-            return self.latent_attention(layer, normed), "attn_output"
+            return self.latent_attention(layer, normed)
         if layer.kind == "recurrent" or not ("attn_q" in has or "attn_qkv" in has):
             return recurrent.add(self, layer, normed)
-        attended = self.attention(layer, normed)
-        if "ssm_in" in has:
-            return recurrent.beside(self, layer, x, attended), ""
-        return attended, "attn_output"
+        finish = self.attention(layer, normed)
+        return recurrent.beside(self, layer, x, finish) if "ssm_in" in has else finish
 
     # -- attention -----------------------------------------------------------------------------------------------------
 
-    def attention(self, layer: Layer, x: Node) -> Node:
-        """Add attention (build_qkv, build_attn), up to the matrix of its output."""
+    def attention(self, layer: Layer, x: Node) -> Finish:
+        """Add attention (build_qkv, build_attn)."""
         graph, has, row = self.graph, self.widths, self.row
-        gate: Node | None = None
+        gated: Node | None = None
         if "attn_qkv" in has:
-            v = wide = self.product("attn_qkv", x)
+            q = k = v = wide = self.product("attn_qkv", x)
             values, keys = (layer.kv_heads * length * row for length in (layer.value_length, layer.key_length))
-            q, k = wide, wide
             if self.turns:
                 q = graph.add(wide.size - keys - values, wide, self.positions)
                 k = graph.add(keys, wide, self.positions)
             q, v, k = (self.rotated(layer, *part) for part in ((q, "k"), (v, "v"), (k, "k")))
             self.store(layer, k, v)
         else:
-            width = has["attn_output"][0] // max(layer.value_length, 1) * layer.key_length
+            width = has["attn_output"][0] // max(layer.value_length, 1) * layer.key_length * row
             wide = self.product("attn_q", x)
-            gate = wide if wide.size > width * row else None  # queries with a gate of their own width (Qwen3-Next)
-            q = self.rotated(layer, self.turned("attn_q", wide, width * row), "k")
+            gated = wide if wide.size > width else None  # queries with a gate of their own width (Qwen3-Next)
+            q = self.rotated(layer, self.turned("attn_q", wide, width), "k")
             if "attn_k" in has:
                 self.keys_and_values(layer, x)
-        out = self.attend(layer, q, has["attn_output"][0] * row)
-        if gate:
-            gate = graph.over(out.size, graph.add(out.size, gate))
-        elif "attn_gate" in has:
-            gate = self.product("attn_gate", x)
-            gate = graph.over(gate.size, gate)
-        if gate:
-            out = graph.over(out.size, gate, out)
-        return self.norm(out, "attn_sub_norm")
+        attended = self.attend(layer, q, has["attn_output"][0] * row)
+
+        def finish() -> Node:
+            out, gate = self.rotated(layer, attended, "v"), gated
+            if gate:
+                gate = graph.over(out.size, graph.add(out.size, gate))
+            elif "attn_gate" in has:
+                gate = self.product("attn_gate", x)
+                gate = graph.over(gate.size, gate)
+            if gate:
+                out = graph.over(out.size, gate, out)
+            return self.product("attn_output", self.norm(out, "attn_sub_norm"))
+
+        return finish
 
     def keys_and_values(self, layer: Layer, x: Node) -> None:
         """Add keys and values, and write them into the cache."""
@@ -287,10 +284,10 @@ class Builder:
             kq = graph.add(seen * q.size // layer.key_length, q)
             out = graph.add(size, graph.add(size, graph.over(kq.size, kq, mask)))
         self.expanded = len(graph.nodes)
-        return self.rotated(layer, out, "v")
+        return out
 
-    def latent_attention(self, layer: Layer, x: Node) -> Node:
-        """Add attention over one compressed key (models/deepseek2.cpp), up to the matrix of its output."""
+    def latent_attention(self, layer: Layer, x: Node) -> Finish:
+        """Add attention over one compressed key (models/deepseek2.cpp)."""
         graph, has, row = self.graph, self.widths, self.row
         if "attn_q_a" in has:
             q = self.product("attn_q_b", self.norm(self.product("attn_q_a", x), "attn_q_a_norm"))
@@ -307,7 +304,9 @@ class Builder:
         self.store(layer, graph.add(layer.key_length * row, kv_cmpr, k_pe), None)
         wide = self.attend(layer, query, rank * heads * row)
         out = self.weighted(graph.add(has["attn_v_b"][1] * heads * row, wide), "attn_v_b")
-        return graph.add(out.size, out)
+        out = graph.add(out.size, out)
+        self.expanded = len(graph.nodes)
+        return lambda: self.product("attn_output", out)
 
     # -- feed-forward --------------------------------------------------------------------------------------------------
 
@@ -358,6 +357,8 @@ class Builder:
             selection = self.weighted(graph.over(probs.size, probs), "exp_probs_b.bias")
         argsort = graph.add(probs.size, selection)
         weights = graph.add(used * row, probs, argsort)
+        if self.case.shape.metadata.get("expert_weights_norm", not self.traits.plain_weights):
+            weights = graph.add(used * row, weights, graph.over(row, graph.add(row, weights)))
         x = self.norm(x, "pre_ffw_norm_2")
         if self.traits.weighted_first:
             x = graph.over(out * used * row, graph.add(out * used * row, x), weights)

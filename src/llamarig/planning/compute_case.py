@@ -47,6 +47,7 @@ class Traits:
     Attributes:
         scaled: the embeddings are multiplied before the first block.
         weighted_first: the experts' weights are applied to what goes in, not to what comes out (build_moe_ffn).
+        plain_weights: the experts' weights are not brought to a sum of one, unless the model says so.
         input_first: sums begin with what goes into a part of a block, so that they take its place.
         unturned: which layers take no account of positions (rope): none, all, every fourth, or those without a window.
 
@@ -54,6 +55,7 @@ class Traits:
 
     scaled: bool = False
     weighted_first: bool = False
+    plain_weights: bool = False
     input_first: bool = False
     unturned: Literal["none", "all", "fourth", "full"] = "none"
 
@@ -64,7 +66,13 @@ TRAITS: Final[Mapping[str, Traits]] = {
     "gemma3": Traits(scaled=True),
     "gemma3n": Traits(scaled=True),
     "gemma4": Traits(scaled=True),
-    "llama4": Traits(weighted_first=True),
+    "llama4": Traits(weighted_first=True, plain_weights=True),
+    "gpt-oss": Traits(plain_weights=True),
+    "deepseek": Traits(plain_weights=True),
+    "deepseek2": Traits(plain_weights=True),
+    "glm4moe": Traits(plain_weights=True),
+    "qwen2moe": Traits(plain_weights=True),
+    "olmoe": Traits(plain_weights=True),
     "lfm2": Traits(input_first=True),
     "lfm2moe": Traits(input_first=True),
     "nemotron_h": Traits(unturned="all"),

@@ -23,10 +23,11 @@ class Node:
         reuses: whether its result may take the place of a source of the same size (``ggml_op_can_inplace``).
         place: the backend that computes it; None until the scheduler decides.
         weight: bytes of the host's weight that an offloaded operation takes with it, or 0.
+        reshaped: what follows sees it through a reshape, and so cannot take its place.
 
     """
 
-    __slots__ = ("copies", "home", "kept", "offset", "place", "reuses", "size", "sources", "uses", "weight")
+    __slots__ = ("copies", "home", "kept", "offset", "place", "reshaped", "reuses", "size", "sources", "uses", "weight")
 
     def __init__(self, size: int, sources: tuple[Node, ...], place: int | None, *, reuses: bool = False) -> None:
         self.size = -(-size // ALIGNMENT) * ALIGNMENT
@@ -34,6 +35,7 @@ class Node:
         self.reuses = reuses
         self.place = place
         self.weight = 0
+        self.reshaped = False
         self.kept = False
         self.uses = 0
         self.offset = 0
@@ -214,7 +216,8 @@ def _keep(node: Node, arenas: list[Arena], copies: int) -> None:
 def _place(node: Node, arenas: list[Arena]) -> None:
     if node.reuses:
         for source in node.sources:
-            if source.uses == 1 and source.size == node.size and source.home != _NOWHERE and not source.kept:
+            fits = source.uses == 1 and source.size == node.size
+            if fits and source.home != _NOWHERE and not source.kept and not source.reshaped:
                 node.home, node.offset = source.home, source.offset
                 source.home = _NOWHERE
                 return

@@ -1,6 +1,6 @@
 """Blocks that keep a state of fixed size instead of a cache: how llama.cpp computes a batch with it.
 
-Each function adds the nodes up to the matrix that leads back to the embedding's width, which it names.
+Each function adds what the engine puts into its graph at once, and returns what adds the rest.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from llamarig.config.attention import Layer
 from llamarig.planning.compute_graph import Node
 
 if TYPE_CHECKING:
-    from llamarig.planning.compute_blocks import Builder
+    from llamarig.planning.compute_blocks import Builder, Finish
 
 _F32: Final = 4
-Mixed = tuple[Node, str]
 
 
-def add(build: Builder, layer: Layer, x: Node) -> Mixed | None:
+def add(build: Builder, layer: Layer, x: Node) -> Finish | None:
     """Add what a block has of it; None where it keeps no state."""
     has = build.widths
     if "shortconv.conv" in has:
@@ -32,8 +31,9 @@ def add(build: Builder, layer: Layer, x: Node) -> Mixed | None:
 
 
 def _states(build: Builder, elements: int) -> Node:
-    """Fetch the states of all sequences (build_rs)."""
-    return build.graph.add(elements * build.slots * _F32, build.input("rs_s_copy", _F32 * build.slots))
+    """Fetch the states of all sequences (build_rs), where they are kept."""
+    size = elements * build.slots * _F32
+    return build.graph.add(size, build.input("rs_s_copy", _F32 * build.slots), place=build.unit)
 
 
 def _states_first(build: Builder, elements: int) -> Node:
@@ -45,17 +45,22 @@ def _states_first(build: Builder, elements: int) -> Node:
     return node
 
 
-def _convolved(build: Builder, conv: Node, x: Node, channels: int, name: str) -> Node:
-    """Put the last inputs of a convolution before this batch's, keep the new ones, and convolve (ggml_ssm_conv)."""
-    graph, row = build.graph, build.row
-    taps = build.widths[name][0]
-    conv_x = graph.add(channels * (row + (taps - 1) * build.slots * _F32), conv, x)
+def _conv_input(build: Builder, conv: Node, x: Node, channels: int, taps: int) -> Node:
+    """Put the last inputs of a convolution before this batch's, and keep the new last ones."""
+    graph = build.graph
+    conv_x = graph.add(channels * (build.row + (taps - 1) * build.slots * _F32), conv, x)
     graph.add(0, conv_x, place=build.unit)
     build.expanded = len(graph.nodes)
-    return build.biased(name, build.weighted(graph.add(channels * row, conv_x), name))
+    return conv_x
 
 
-def _delta_net(build: Builder, layer: Layer, x: Node) -> Mixed:
+def _convolved(build: Builder, conv: Node, x: Node, channels: int, name: str) -> Node:
+    """Convolve a batch with its last inputs (ggml_ssm_conv)."""
+    conv_x = _conv_input(build, conv, x, channels, build.widths[name][0])
+    return build.biased(name, build.weighted(build.graph.add(channels * build.row, conv_x), name))
+
+
+def _delta_net(build: Builder, layer: Layer, x: Node) -> Finish:
     """Gated delta net, fused (models/qwen3next.cpp and qwen35.cpp, delta-net-base.cpp)."""
     graph, has, row = build.graph, build.widths, build.row
     channels = has["ssm_conv1d"][1]
@@ -70,8 +75,9 @@ def _delta_net(build: Builder, layer: Layer, x: Node) -> Mixed:
         z = graph.add(inner * row, wide)
         mixed = graph.add(2 * keys * row, graph.add(keys * row, wide), graph.add(keys * row, wide))
         mixed = graph.add(channels * row, mixed, graph.add(inner * row, wide))
-    convolved = _convolved(build, conv, mixed, channels, "ssm_conv1d")
+    conv_input = _conv_input(build, conv, mixed, channels, has["ssm_conv1d"][0])
     state = _states(build, layer.state_elements)
+    convolved = build.weighted(graph.add(channels * row, conv_input), "ssm_conv1d")
     convolved = graph.over(convolved.size, convolved)
     normed = []
     for _ in "qk":
@@ -92,12 +98,18 @@ def _delta_net(build: Builder, layer: Layer, x: Node) -> Mixed:
     result = graph.add(size, *normed, convolved, gate, beta, state)
     graph.add(0, result, place=build.unit)
     build.expanded = len(graph.nodes)
-    out = build.norm_view(result, "ssm_norm", inner * row)
-    z = z or build.product("attn_gate", x)
-    return graph.over(out.size, out, graph.add(z.size, z)), "ssm_out"
+
+    def finish() -> Node:
+        out = build.norm_view(result, "ssm_norm", inner * row)
+        gate = z or build.product("attn_gate", x)
+        out = build.product("ssm_out", graph.over(out.size, out, graph.add(gate.size, gate)))
+        out.reshaped = True
+        return out
+
+    return finish
 
 
-def _delta_attention(build: Builder, layer: Layer, x: Node) -> Mixed:
+def _delta_attention(build: Builder, layer: Layer, x: Node) -> Finish:
     """Kimi's delta attention, with a gate for each number of a head (models/kimi-linear.cpp)."""
     graph, has, row = build.graph, build.widths, build.row
     conv = _states(build, layer.conv_elements)
@@ -123,24 +135,32 @@ def _delta_attention(build: Builder, layer: Layer, x: Node) -> Mixed:
     result = graph.add(size, *parts, gate, beta, state)
     graph.add(0, result, place=build.unit)
     build.expanded = len(graph.nodes)
-    out = build.norm_view(graph.add(channels * row, result), "ssm_norm", channels * row)
-    gate = build.product("ssm_g_b", build.product("ssm_g_a", x))
-    out = graph.over(out.size, out, graph.add(gate.size, gate))
-    return graph.add(out.size, out), "attn_output"
+
+    def finish() -> Node:
+        out = build.norm_view(graph.add(channels * row, result), "ssm_norm", channels * row)
+        gate = build.product("ssm_g_b", build.product("ssm_g_a", x))
+        out = graph.over(out.size, out, graph.add(gate.size, gate))
+        return build.product("attn_output", graph.add(out.size, out))
+
+    return finish
 
 
-def beside(build: Builder, layer: Layer, x: Node, attended: Node) -> Node:
+def beside(build: Builder, layer: Layer, x: Node, attended: Finish) -> Finish:
     """Add a state beside attention, both from the block's input (models/falcon-h1.cpp)."""
     conv = _states_first(build, layer.conv_elements)
-    wide, convolved, scan = _scanned(build, layer, build.norm(x, "attn_norm"), conv)
-    out = build.product("attn_output", attended)
-    side, name = _gated(build, wide, convolved, scan)
-    return build.graph.over(out.size, out, build.product(name, side))
+    scanned = _scanned(build, layer, build.norm(x, "attn_norm"), conv)
+
+    def finish() -> Node:
+        out = attended()
+        return build.graph.over(out.size, out, _gated(build, *scanned))
+
+    return finish
 
 
-def _mamba2(build: Builder, layer: Layer, x: Node) -> Mixed:
+def _mamba2(build: Builder, layer: Layer, x: Node) -> Finish:
     """Mamba 2 (models/mamba-base.cpp, build_mamba2_layer)."""
-    return _gated(build, *_scanned(build, layer, x, _states_first(build, layer.conv_elements)))
+    scanned = _scanned(build, layer, x, _states_first(build, layer.conv_elements))
+    return lambda: _gated(build, *scanned)
 
 
 def _scanned(build: Builder, layer: Layer, x: Node, conv: Node) -> tuple[Node, Node, Node]:
@@ -157,16 +177,16 @@ def _scanned(build: Builder, layer: Layer, x: Node, conv: Node) -> tuple[Node, N
     return wide, convolved, scan
 
 
-def _gated(build: Builder, wide: Node, convolved: Node, scan: Node) -> Mixed:
+def _gated(build: Builder, wide: Node, convolved: Node, scan: Node) -> Node:
     graph = build.graph
     inner = build.widths["ssm_out"][0] * build.row
     z = graph.add(inner, wide)
     y = build.weighted(graph.add(inner, convolved), "ssm_d")
     out = graph.add(inner, z, graph.over(inner, y, scan))
-    return build.norm_view(out, "ssm_norm", inner) if "ssm_norm" in build.widths else out, "ssm_out"
+    return build.product("ssm_out", build.norm_view(out, "ssm_norm", inner) if "ssm_norm" in build.widths else out)
 
 
-def _mamba(build: Builder, layer: Layer, x: Node) -> Mixed:
+def _mamba(build: Builder, layer: Layer, x: Node) -> Finish:
     """Mamba (models/mamba-base.cpp, build_mamba_layer)."""
     graph, has, row = build.graph, build.widths, build.row
     conv = _states_first(build, layer.conv_elements)
@@ -179,12 +199,10 @@ def _mamba(build: Builder, layer: Layer, x: Node) -> Mixed:
     scan = graph.add(inner + layer.state_elements * build.slots * _F32, convolved, dt, x_db)
     graph.add(0, scan, place=build.unit)
     build.expanded = len(graph.nodes)
-    z = graph.add(inner, wide)
-    y = build.weighted(graph.add(inner, convolved), "ssm_d")
-    return graph.add(inner, z, graph.over(inner, y, scan)), "ssm_out"
+    return lambda: _gated(build, wide, convolved, scan)
 
 
-def _short_convolution(build: Builder, layer: Layer, x: Node) -> Mixed:
+def _short_convolution(build: Builder, layer: Layer, x: Node) -> Finish:
     """Gated short convolution (models/lfm2.cpp)."""
     graph, has, row = build.graph, build.widths, build.row
     conv = _states_first(build, layer.conv_elements)
@@ -192,4 +210,4 @@ def _short_convolution(build: Builder, layer: Layer, x: Node) -> Mixed:
     channels = has["shortconv.out_proj"][0]
     bx = graph.add(channels * row, wide)
     convolved = _convolved(build, conv, bx, channels, "shortconv.conv")
-    return graph.over(convolved.size, convolved, wide), "shortconv.out_proj"
+    return lambda: build.product("shortconv.out_proj", graph.over(convolved.size, convolved, wide))

@@ -11,8 +11,10 @@ MIB: Final = 1 << 20
 # What the driver keeps for itself: an RTX 4090 of 24564 MiB offers CUDA 24080, an RTX 4080 SUPER keeps 434 MiB
 # (nvmlDeviceGetMemoryInfo_v2, reserved).
 DRIVER_MIB: Final = 484
-# A process's CUDA context and cuBLAS workspace; llama.cpp's own breakdown does not have it.
-CONTEXT_MIB: Final = 400
+# A process's CUDA context, cuBLAS workspace and pools; llama.cpp's own breakdown does not have them. Four layouts that
+# the dual-GPU seed published (docs/bench-test-results.md of github.com/nerdpudding/llama_cpp) took 594 to 1055 MiB of
+# its RTX 4090 beyond weights, cache and compute buffers, 790 on average.
+CONTEXT_MIB: Final = 768
 # Left free: the margin with which the seeds' headless card ran for months (--fit-target 128).
 MARGIN_MIB: Final = 128
 # Published memory bandwidth in GB/s. Generating a token reads all active weights once, so this is what ranks cards.

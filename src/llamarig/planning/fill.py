@@ -157,11 +157,6 @@ def partial(costs: Costs, budgets: Sequence[int], order: Sequence[int]) -> Count
     return best
 
 
-def completed(costs: Costs, budgets: Sequence[int], order: Sequence[int], full: Sequence[int]) -> Counts | None:
-    """Find room for the blocks whose experts lie on the host, beside those that were asked for; None: there is none."""
-    return _with_bare(_Sums(costs), costs, budgets, order, full)
-
-
 def _with_bare(
     sums: _Sums, costs: Costs, budgets: Sequence[int], order: Sequence[int], full: Sequence[int]
 ) -> Counts | None:

@@ -17,7 +17,7 @@ from llamarig.planning import fill, memory
 from llamarig.planning.arguments import laid_out, last_with_blocks, override_tensor, proportions
 from llamarig.planning.compute import compute_buffers
 from llamarig.planning.devices import MARGIN_MIB, MIB, fastest_first
-from llamarig.planning.layout import HOST, Layout
+from llamarig.planning.layout import HOST, Layout, assign_units
 from llamarig.planning.request import DoesNotFitError, Placement, PlacementError, Request
 
 # llama-server's own default, with which the seeds ran the card of a display.
@@ -106,9 +106,7 @@ def experts_on_host(request: Request) -> Placement:
     budgets, real = _budgets(request), _real_blocks(shape)
     most = fill.partial(costs, budgets, order)
     if request.blocks is not None:
-        full = _asked(request, shape)
-        # Where the rest finds no room the layout is judged all the same, so that its numbers are said.
-        counts = fill.completed(costs, budgets, order, full) or _rest_on_last(full, memory.block_count(shape))
+        counts = _shared_out(_asked(request, shape), memory.block_count(shape), budgets)
     elif most is None:
         raise _too_large(request, shape, Strategy.D)
     else:
@@ -140,10 +138,16 @@ def _with_experts(counts: fill.Counts, real: int) -> tuple[int, ...]:
     return tuple(result)
 
 
-def _rest_on_last(full: Sequence[int], blocks: int) -> fill.Counts:
-    bare = [0] * len(full)
-    bare[-1] = blocks - sum(full)
-    return fill.Counts(tuple(full), tuple(bare))
+def _shared_out(full: Sequence[int], blocks: int, budgets: Sequence[int]) -> fill.Counts:
+    """Share out the blocks without experts as the engine does by itself: in proportion to the devices' memory."""
+    units = assign_units(blocks, blocks + 1, budgets)[:-1]
+    wanted = [max(units.count(number) - have, 0) for number, have in enumerate(full)]
+    surplus = sum(full) + sum(wanted) - blocks
+    for number in range(len(wanted)):
+        less = min(wanted[number], max(surplus, 0))
+        wanted[number] -= less
+        surplus -= less
+    return fill.Counts(tuple(full), tuple(wanted))
 
 
 def engine_places(request: Request) -> Placement:

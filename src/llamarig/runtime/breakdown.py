@@ -89,7 +89,10 @@ class Breakdown:
 def start_log(service: str) -> list[str]:
     """Return what a service logged since its unit was started, the first lines of it; empty where it does not run."""
     command = ["/usr/bin/systemctl", "show", "--property=InvocationID", "--value", paths.unit(service)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except FileNotFoundError:  # a machine without systemd runs no service
+        return []
     invocation = done.stdout.strip()
     if not invocation:
         return []

@@ -40,7 +40,7 @@ _AUTO_SLOTS: Final = "4"
 _DOCKER_FAILED: Final = 125
 _NO_TOOL: Final = (126, 127)
 _ROW: Final = re.compile(r"^(\S+) (\d+) (\d+) (\d+)\s*$", re.MULTILINE)
-_ERROR: Final = re.compile(r"^(?:\S+ E |error\b)(?P<said>.*)$")
+_ERROR: Final = re.compile(r"^(?:\S+ E (?P<logged>.*)|(?P<printed>error\b.*))$")
 _ASSERTION: Final = re.compile(r"\S*: ?GGML_ASSERT\(.*|.*GGML_ABORT.*")
 _DRIVER: Final = re.compile(r".*(CUDA error|failed to initialize CUDA).*")
 
@@ -341,15 +341,16 @@ def read_estimate(text: str) -> Breakdown | None:
 def corrected(spec: Spec, parts: Breakdown, words: Sequence[str]) -> Breakdown:
     """Return an estimate as a server would have it.
 
-    On the device of the output it is less by the logits that a server does not reserve (``spec.memory.logits``), never
-    below 0; on the first device it is more by the vision projector's file.
+    Where the output is, on a device or with all layers on the host, it is less by the logits that a server does not
+    reserve (``spec.memory.logits``), never below 0; on the first device it is more by the vision projector's file.
     """
-    devices = list(parts.devices)
-    host = parts.host
-    if spec.memory is not None and devices:
+    devices, host = list(parts.devices), parts.host
+    logits = spec.memory.logits if spec.memory is not None else 0
+    if devices:
         output = _output_device(words, len(devices))
-        part = devices[output]
-        devices[output] = replace(part, compute=max(part.compute - spec.memory.logits, 0))
+        devices[output] = replace(devices[output], compute=max(devices[output].compute - logits, 0))
+    else:
+        host = replace(host, compute=max(host.compute - logits, 0))
     projector = projector_mib(spec)
     on_device = bool(devices) and "--no-mmproj-offload" not in spec.argv
     if projector and on_device:
@@ -382,7 +383,8 @@ def _fault(done: subprocess.CompletedProcess[str]) -> tuple[Answer, str]:
     assertions = [line for line in lines if _ASSERTION.match(line)]
     if assertions:
         return Answer.ENGINE_BUG, assertions[0]
-    said = [found["said"].strip() for line in lines if (found := _ERROR.match(line))]
+    errors = [found for line in lines if (found := _ERROR.match(line))]
+    said = [(found["logged"] or found["printed"]).strip() for found in errors]
     said = said or lines[-1:] or [f"{TOOL} says nothing"]
     return Answer.REFUSED, f"{said[0]} (exit {done.returncode})"
 

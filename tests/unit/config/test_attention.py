@@ -1,4 +1,4 @@
-"""What each layer keeps. Windows and lengths were compared with what llama.cpp 0.7.0 prints for headers without tensors."""
+"""What each layer keeps. Windows and lengths were compared with what llama.cpp 0.7.0 prints for bare headers."""
 
 from __future__ import annotations
 
