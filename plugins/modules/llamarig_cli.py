@@ -15,6 +15,7 @@ description:
   - Runs C(llamarig <verb> --json) and returns the C(data) of its envelope; an C(error) of the envelope fails the task
     with the command's own words.
   - In check mode a verb that changes things runs with C(--check); on a host without an agent it reports a change.
+  - What the engine could not say of a service's memory is a warning of the task.
 options:
   argv:
     description: The verb and its arguments.
@@ -70,6 +71,11 @@ def main() -> None:
     if error:
         lines = [error["message"], *error.get("log_lines", []), f"remedy: {error['remedy']}" if error["remedy"] else ""]
         module.fail_json(msg="\n".join(line for line in lines if line), data=data)
+    judge = data.get("judge") or {}
+    for text in judge.get("warnings", []):
+        module.warn(text)
+    if judge.get("would_ask"):
+        module.warn(f"check mode: the engine was not asked whether it has room for {', '.join(judge['would_ask'])}")
     if code not in {0, WARNINGS} and params["unhealthy_fails"] and not module.check_mode:
         checks = data.get("doctor", data).get("checks", [])
         failed = [f"{c['name']}: {c['message']} - {c['remedy']}" for c in checks if c["status"] == "fail"]

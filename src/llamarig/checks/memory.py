@@ -65,7 +65,7 @@ def _everything(box: Box, log: Callable[[str], list[str]]) -> list[_Known]:
         if is_active:
             record = _running(box, spec, record, log)
         if record.predicted or record.engine or record.measured:
-            known.append(_Known(spec, record, compare(spec, record), is_active))
+            known.append(_Known(spec, record, compare(spec, record, _names(box)), is_active))
     return known
 
 
@@ -87,12 +87,16 @@ def _running(box: Box, spec: Spec, record: Record, log: Callable[[str], list[str
 
 def _holds(box: Box, spec: Spec, where: str) -> bool:
     """Say whether the driver counts memory of a service on a card, whatever the engine's log says."""
-    named = {card.uuid: card.name for card in spec.memory.devices} if spec.memory else {}
+    named = _names(box)
     for card in box.reading.cards if box.reading else ():
-        if card.uuid in spec.gpus and named.get(card.uuid, card.uuid) == where:
+        if card.uuid in spec.gpus and where in {card.uuid, named.get(card.uuid)}:
             owners = {service_of(process.pid, box.root) for process in card.processes or ()}
             return spec.service in owners
     return False
+
+
+def _names(box: Box) -> dict[str, str]:
+    return {card.uuid: card.name for card in box.declared.cards if card.uuid}
 
 
 def _said(known: list[_Known]) -> str:

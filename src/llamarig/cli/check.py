@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,6 +18,7 @@ from llamarig.daemon.judging import Judging, Outcome, too_large
 from llamarig.daemon.memory import Measured, MemoryStore, Record
 from llamarig.daemon.state import StateStore
 from llamarig.errors import ExitCode
+from llamarig.hardware.declared import read_declared
 from llamarig.hardware.gpus import Card, NvmlError, Reading
 from llamarig.hardware.nvml_process import NvmlProcess
 from llamarig.runtime.breakdown import read_log, start_log
@@ -50,13 +52,15 @@ def run(root: Path, service: str | None, say: Say) -> tuple[dict[str, Any], list
     chosen = [specs.get(service)] if service else specs.all()
     judging, store = _judging(root), MemoryStore(root)
     store.prune({spec.service for spec in specs.all()})
+    declared = read_declared(root)
+    names = {card.uuid: card.name for card in declared.cards if card.uuid} if declared else {}
     told = []
     for number, spec in enumerate(chosen, start=1):
         say(f"asking the engine about {spec.service} ({number} of {len(chosen)})")
         with StateStore(root).lock():
             outcome = judging.ask(spec, anew=True)
         record = _measured_now(specs, store, outcome.record, spec)
-        told.append(_Told(root, replace(outcome, record=record), compare(spec, record)))
+        told.append(_Told(root, replace(outcome, record=record), compare(spec, record, names)))
     code = max((one.code for one in told), key=_GRAVITY.index, default=ExitCode.OK)
     lines = _lines(told) if told else ["this host runs no service"]
     return {"services": [one.to_dict() for one in told]}, lines, code
@@ -88,10 +92,7 @@ def ask_new(root: Path, switcher: Withholds, say: Say, *, dry: bool) -> dict[str
     refused = [(spec, texts) for spec, texts in found if texts]
     if refused:
         back = switcher.withhold([spec.service for spec, _ in refused])
-        error = too_large(refused)
-        if back is not None:
-            error.message += f"\n{back} goes on as it was, and its earlier files are back"
-        raise error
+        raise too_large(refused, f"{back} goes on as it was, and its earlier files are back" if back else "")
     return {"asked": asked, "would_ask": [], "warnings": warnings}
 
 
@@ -104,7 +105,8 @@ def judge_between(root: Path) -> Callable[[Spec], None]:
     def judge(spec: Spec) -> None:
         judging = _judging(root, _SHORT_SECONDS)
         if judging.store.read(spec).measured is None and not question(spec).fits_itself:
-            judging.ask(spec)
+            with contextlib.suppress(OSError):  # a disk without room must not keep a service from starting
+                judging.ask(spec)
             judging.refuse_too_large(spec)
 
     return judge
@@ -242,11 +244,20 @@ class _Told:
         ]
         if judged and judged.unseen:
             found.append(f"the engine's tool knows no {', '.join(judged.unseen)}: what they take it does not say")
-        found += [
-            f"the driver counts {mib} MiB of its process on {uuid}: the rest is its CUDA context"
-            for uuid, mib in self.held.items()
-        ]
-        return [f"{name}: {text}" for text in found]
+        return [f"{name}: {text}" for text in [*found, *self._processes()]]
+
+    def _processes(self) -> Iterator[str]:
+        """Say what the driver counts of the running process, which has a CUDA context beside its buffers."""
+        spec = self.outcome.spec
+        contexts = {part.uuid: part.context for part in spec.memory.devices} if spec.memory else {}
+        for uuid, line in zip(spec.gpus, self.lines, strict=False):
+            if uuid in self.held and line.measured is not None:
+                beside = self.held[uuid] - line.measured - line.vision
+                planned = f", and {contexts[uuid]} are planned for that" if uuid in contexts else ""
+                text = (
+                    f"on {line.where} the driver counts {self.held[uuid]} MiB, {beside:.0f} of them beside the buffers"
+                )
+                yield f"{text}{planned}"
 
 
 def _lines(told: Sequence[_Told]) -> list[str]:
@@ -276,7 +287,7 @@ def _mib(figure: float | None) -> str:
 def _difference(line: Line) -> str:
     """Return by how much what is known best differs from what was known first."""
     known = [figure for figure in (line.predicted, line.engine, line.measured) if figure is not None]
-    return f"{known[-1] - known[0]:+.0f}" if len(known) > 1 else "-"
+    return f"{round(known[-1] - known[0]):+d}" if len(known) > 1 else "-"
 
 
 def _day(seconds: float) -> str:

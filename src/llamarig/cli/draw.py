@@ -95,7 +95,7 @@ def panel_lines(panel: Panel, terminal: Terminal) -> list[str]:
     if panel.incomplete:
         lines += ["", terminal.style("Cannot be deployed yet:", bold=True, fg="red")]
         lines += [*incomplete_lines(panel.incomplete, terminal)]
-    return lines
+    return lines[1:] if lines and not lines[0] else lines
 
 
 def incomplete_lines(incomplete: Sequence[Missing], terminal: Terminal) -> Iterator[str]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
 from llamarig.cli.output import table
+from llamarig.cli.progress import Reading
 from llamarig.config.attention import Layer, kinds
 from llamarig.config.shape import Shape, ShapeError, Tensor, format_ranges
 from llamarig.gguf.address import HUGGING_FACE, Hub, is_remote
+from llamarig.gguf.draft import Place, draft_profile, local_bytes
 from llamarig.gguf.error import printable
 from llamarig.gguf.model import ModelFile, read_model
 from llamarig.gguf.source import FileSource, Source
-from llamarig.gguf.yaml import shape_lines
+from llamarig.gguf.yaml import profile_lines, shape_lines
 
 _WORDS = {
     "full": "attends to every token",
@@ -26,31 +28,62 @@ _WORDS = {
 _HEADS = ("kv_heads", "key_length", "value_length")
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted beside the summary.
+
+    Attributes:
+        tensors: the list of all tensors.
+        shape: the record of it.
+        profile: a profile of this name; an empty name leaves it to the file, None wants none.
+        mmproj: the file of the profile's vision projector.
+        quiet: say nothing of progress.
+
+    """
+
+    tensors: bool = False
+    shape: bool = False
+    profile: str | None = None
+    mmproj: str | None = None
+    quiet: bool = False
+
+
 def present(
-    name: str, environment: Mapping[str, str], *, tensors: bool, shape: bool
+    name: str, environment: Mapping[str, str], stores: tuple[str, ...], wanted: Wanted
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what ``llamarig gguf`` says, for programs and for people.
+    """Return what ``llamarig gguf`` says, for programs and for people; ``stores`` are this host's models directories.
 
     Raises:
         LlamarigError: the file is no GGUF model, is damaged, or cannot be had.
 
     """
-    model = read_model(name, _opener(name, environment))
+    place = Place(Hub(environment.get("HF_ENDPOINT") or HUGGING_FACE, environment.get("HF_TOKEN") or None), stores)
+    model = read_model(name, _opener(name, place.hub))
     data = _facts(model)
-    if tensors:
+    lines = _summary(model, data)
+    if wanted.tensors:
         data["tensors"] = [_tensor(tensor) for tensor in model.shape.tensors]
-    if shape:
+        lines += _tensor_table(model.shape)
+    if wanted.shape:
         data["shape"] = model.shape.to_dict()
-        return data, list(shape_lines(model.shape))
-    return data, [*_summary(model, data), *(_tensor_table(model.shape) if tensors else [])]
+        lines = list(shape_lines(data["shape"]))
+    if wanted.profile is not None:
+        data["profile"], lines = _profile(name, model, place, wanted)
+    return data, lines
 
 
-def _opener(name: str, environment: Mapping[str, str]) -> Any:
+def _profile(name: str, model: ModelFile, place: Place, wanted: Wanted) -> tuple[dict[str, Any], list[str]]:
+    said = wanted.mmproj
+    projector = read_model(said, _opener(said, place.hub)) if said is not None else None
+    with Reading(local_bytes(model, projector), quiet=wanted.quiet) as reading:
+        draft = draft_profile(name, model, place, name=wanted.profile, projector=projector, progress=reading.more)
+    return draft.to_dict(), list(profile_lines(draft))
+
+
+def _opener(name: str, hub: Hub) -> Any:
     if not is_remote(name):
         return FileSource
     from llamarig.gguf.remote import HttpSource  # noqa: PLC0415  HTTP and TLS take longer to load than a header to read
-
-    hub = Hub(environment.get("HF_ENDPOINT") or HUGGING_FACE, environment.get("HF_TOKEN") or None)
 
     def open_source(address: str) -> Source:
         return HttpSource(address, hub)

@@ -55,7 +55,8 @@ def _needs_root(command: str, *, as_json: bool) -> None:
 
 
 def _switcher(progress: Any) -> Any:
-    from llamarig.daemon.state import StateStore  # noqa: PLC0415  list and version start without it
+    from llamarig.cli.check import judge_between  # noqa: PLC0415  list and version start without all of it
+    from llamarig.daemon.state import StateStore  # noqa: PLC0415
     from llamarig.daemon.switching import Switcher  # noqa: PLC0415
     from llamarig.runtime.engine import LlamaServer  # noqa: PLC0415
     from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
@@ -68,6 +69,7 @@ def _switcher(progress: Any) -> Any:
         units=Systemd(),
         engine=LlamaServer(root),
         progress=progress,
+        judge=judge_between(root),
     )
 
 
@@ -169,8 +171,11 @@ def status(*, as_json: bool) -> None:
 @_INVENTORY
 @click.option("--limit", help="With --inventory: only these hosts, as Ansible says it.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture to this file too.")
+@click.option("--check", "ask", is_flag=True, help="On a host: ask the engine itself, and compare.")
 @_JSON
-def plan(service: str | None, *, inventory: Path | None, limit: str | None, svg: Path | None, as_json: bool) -> None:
+def plan(
+    service: str | None, *, inventory: Path | None, limit: str | None, svg: Path | None, ask: bool, as_json: bool
+) -> None:
     """Show how services are laid out: what each takes of every card and of the host's memory, and why.
 
     With SERVICE, in full: what was considered, what fits beside it and what stops for it, and the exact llama-server
@@ -183,14 +188,37 @@ def plan(service: str | None, *, inventory: Path | None, limit: str | None, svg:
       llamarig plan chat       one of them in full
       llamarig plan -i inventories/example
       llamarig plan chat -i inventories/example --svg chat.svg
+      sudo llamarig plan --check
+
+    --check asks llama-fit-params in each service's own image, 1 to 40 s each, without loading weights, and compares
+    it with what was predicted and with what the running service allocated. It exits 0 where all are within 3 % or
+    64 MiB, 7 where a figure differs more or a service could not be asked about, and 6 where the engine says that a
+    service cannot fit, refuses it, or does not see its cards.
     """  # noqa: D301  click's mark
     from llamarig.cli.plan import present  # noqa: PLC0415
 
+    if ask:
+        _check_plan(service, inventory, as_json=as_json)
+        return
     try:
         data, lines = present(_root(), service, inventory, limit, svg)
     except LlamarigError as error:
         fail("plan", error, as_json=as_json)
     finish("plan", data, lines, as_json=as_json)
+
+
+def _check_plan(service: str | None, inventory: Path | None, *, as_json: bool) -> None:
+    from llamarig.cli.check import run  # noqa: PLC0415
+
+    if inventory is not None:
+        error = LlamarigError("--check asks the engine on a host, and an inventory has none", "run it on the host")
+        fail("plan", error, as_json=as_json)
+    _needs_root("plan", as_json=as_json)
+    try:
+        data, lines, code = run(_root(), service, _say(as_json=as_json))
+    except LlamarigError as error:
+        fail("plan", error, as_json=as_json)
+    finish("plan", data, lines, as_json=as_json, code=code)
 
 
 @cli.command()
@@ -282,10 +310,14 @@ def switch(service: str, *, dry: bool, as_json: bool) -> None:
 @_JSON
 def reconcile(*, dry: bool, as_json: bool) -> None:
     """Make what serves what should serve; the playbook's last word to a host."""
+    from llamarig.cli.check import ask_new  # noqa: PLC0415
+
     _needs_root("reconcile", as_json=as_json)
     _stop_like_ctrl_c()
+    switcher = _switcher(_say(as_json=as_json))
     try:
-        outcome = _switcher(_say(as_json=as_json)).reconcile(dry=dry)
+        judged = ask_new(_root(), switcher, _say(as_json=as_json), dry=dry)
+        outcome = switcher.reconcile(dry=dry)
     except LlamarigError as error:
         fail("reconcile", error, as_json=as_json)
     # The doctor's verdict comes along, so that a playbook needs one visit to the host and not two.
@@ -296,7 +328,7 @@ def reconcile(*, dry: bool, as_json: bool) -> None:
     else:
         data, lines = _told(outcome)
     code = ExitCode.OK if verdict.get("healthy", True) else ExitCode.UNHEALTHY
-    finish("reconcile", {**data, "doctor": verdict}, lines, as_json=as_json, code=code)
+    finish("reconcile", {**data, "judge": judged, "doctor": verdict}, lines, as_json=as_json, code=code)
 
 
 def _told(outcome: Any) -> tuple[dict[str, Any], list[str]]:
@@ -457,29 +489,64 @@ def history(*, lines: int, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("file", metavar="FILE|URL")
+@click.argument("file", metavar="FILE|URL", required=False)
 @click.option("--tensors", is_flag=True, help="List every tensor too.")
 @click.option("--shape", is_flag=True, help="Print the record shape of a profile, as YAML.")
+@click.option(
+    "--profile",
+    is_flag=False,
+    flag_value="",
+    metavar="[NAME]",
+    help="Print a whole profile of the catalogue, as YAML; by default it is named after the file.",
+)
+@click.option("--mmproj", metavar="FILE|URL", help="With --profile: the vision projector that belongs to the model.")
 @_JSON
-def gguf(file: str, *, tensors: bool, shape: bool, as_json: bool) -> None:
+def gguf(
+    file: str | None, *, tensors: bool, shape: bool, profile: str | None, mmproj: str | None, as_json: bool
+) -> None:
     """Say what the header of a GGUF model says: shape, attention layer by layer, quantisation, parts.
 
-    Weights are never read. Of a split model any part may be named. hf:OWNER/REPOSITORY/FILE[@REVISION] names a file of
-    the hub at HF_ENDPOINT, by default huggingface.co; HF_TOKEN is sent to that hub alone.
+    Weights are never read, except for --profile of a file on this machine: its sha256 takes reading all of it. Of a
+    split model any part may be named. hf:OWNER/REPOSITORY/FILE[@REVISION] names a file of the hub at HF_ENDPOINT, by
+    default huggingface.co, as the address of its page there does; HF_TOKEN is sent to that hub alone.
 
     \b
     Examples:
       llamarig gguf /srv/llamarig/models/model.gguf
       llamarig gguf https://example.com/model-00001-of-00003.gguf --json
       llamarig gguf hf:owner/repository/model.gguf --shape
+      llamarig gguf hf:owner/repository/model.gguf --profile
+      llamarig gguf hf:owner/repository/model.gguf --profile chat > group_vars/all/models/chat.yml
+      llamarig gguf model.gguf --profile eyes --mmproj mmproj.gguf
     """  # noqa: D301
-    from llamarig.cli.gguf import present  # noqa: PLC0415
+    from llamarig.cli.gguf import Wanted, present  # noqa: PLC0415
+    from llamarig.gguf.draft import NAME  # noqa: PLC0415
 
+    if file is None and profile:
+        file, profile = profile, ""  # --profile FILE: what follows is no name then
+    if file is None:
+        raise click.UsageError("Missing argument 'FILE|URL'.")
+    if profile and not NAME.fullmatch(profile):
+        why = f"{profile!r} is no name of a profile: letters, digits, and . _ - after the first of them."
+        raise click.BadParameter(why, param_hint="--profile")
+    if mmproj is not None and profile is None:
+        raise click.UsageError("--mmproj goes with --profile.")
     try:
-        data, lines = present(file, os.environ, tensors=tensors, shape=shape)
+        wanted = Wanted(tensors=tensors, shape=shape, profile=profile, mmproj=mmproj, quiet=as_json)
+        data, lines = present(file, os.environ, _stores(), wanted)
     except LlamarigError as error:
         fail("gguf", error, as_json=as_json)
     finish("gguf", data, lines, as_json=as_json)
+
+
+def _stores() -> tuple[str, ...]:
+    """Return the models directories of the services that this host runs; none where it runs none."""
+    from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
+
+    try:
+        return tuple({spec.models_dir for spec in SpecStore(_root()).all()})
+    except (LlamarigError, OSError):
+        return ()
 
 
 @cli.command()

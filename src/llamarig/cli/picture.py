@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ PARTS: Final[Mapping[str, str]] = {
     "process": "CUDA context; on the host prompt cache, checkpoints, the process itself",
     "kept": "reserve, driver and margin, which no service may take",
 }
+_MOST_HOSTS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +135,11 @@ def card_lines(hardware: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def legend_order(bars: Iterable[Bar]) -> list[str]:
-    """Return the parts that occur in any of these bars, in their order."""
-    used = {name for bar in bars for name, size in bar.parts.items() if size}
-    return [name for name in PARTS if name in used]
+def hosts_named(hosts: Sequence[str]) -> str:
+    """List hosts; of very many the first, and how many more."""
+    if len(hosts) <= _MOST_HOSTS:
+        return ", ".join(hosts)
+    return f"{', '.join(hosts[: _MOST_HOSTS - 1])} and {len(hosts) - _MOST_HOSTS + 1} more"
 
 
 def gib(mib: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llamarig.cli.draw import UNPREDICTED, Terminal, bar_line, head, incomplete_lines, panel_lines, wrapped
-from llamarig.cli.picture import Missing, Panel, card_lines, entry, gib, strategy_of
+from llamarig.cli.picture import Missing, Panel, card_lines, entry, gib, hosts_named, strategy_of
 from llamarig.config import budget
 from llamarig.config.spec import Spec
 from llamarig.daemon.state import StateStore
@@ -62,9 +62,10 @@ class Host:
         return self.memory if self.memory is not None else max(limits, default=0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what programs get: the specs with what leaves for each, pairs that fit, and what is to be known."""
+        """Return what programs get: specs, on the host with what leaves for each; pairs that fit; what is missing."""
         return {
-            "specs": [{**spec.to_dict(), **self.leaving(spec)} for spec in self.specs],
+            "specs": [{**spec.to_dict(), **(self.leaving(spec) if self.deployed else {})} for spec in self.specs],
+            "default_service": self.default,
             "together": [list(pair) for pair in budget.pairs(self.all_specs, self.limit)],
             "warnings": list(self.warnings),
             "incomplete": [asdict(missing) for missing in self.incomplete],
@@ -91,7 +92,7 @@ def present(
     lines: list[str] = []
     for names, host in _alike(hosts, terminal):
         if inventory is not None and not service:
-            lines += [terminal.style(line, bold=True) for line in wrapped(f"{', '.join(names)}:", terminal, "")]
+            lines += [terminal.style(line, bold=True) for line in wrapped(f"{hosts_named(names)}:", terminal, "")]
         lines += _detail(host, terminal, names) if service else panel_lines(_panel(host), terminal)
         lines.append("")
     data: dict[str, Any] = {"hosts": {host.name: host.to_dict() for host in hosts}}
@@ -99,9 +100,8 @@ def present(
     if svg is not None:
         from llamarig.cli.svg import drawing  # noqa: PLC0415  only few want a picture
 
-        svg.write_text(
-            drawing([replace(_panel(host), hosts=names) for names, host in _alike(hosts, terminal)]), "utf-8"
-        )
+        panels = [replace(_panel(host), hosts=names) for names, host in _alike(hosts, terminal)]
+        svg.write_text(drawing(panels), encoding="utf-8")
         data["svg"] = str(svg)
         lines += [f"wrote {svg}", ""]
     return data, lines[:-1]
@@ -112,7 +112,7 @@ def _this_host(root: Path, service: str | None) -> Host:
     specs = [store.get(service)] if service else store.all()
     every = store.all() if service else specs
     name = specs[0].host if specs else "this host"
-    warnings = tuple(text for spec in specs for text in _unsure(spec))
+    warnings = tuple(text for spec in specs for text in _unsure(spec)) if specs else ("this host runs no service",)
     active = StateStore(root).read().active
     default = store.default_service()
     return Host(name, specs, every, active=active, default=default, warnings=warnings, deployed=True)
@@ -220,7 +220,7 @@ def _alike(hosts: Sequence[Host], terminal: Terminal) -> Iterator[tuple[tuple[st
 def _detail(host: Host, terminal: Terminal, names: Sequence[str]) -> Iterator[str]:
     """Write one service in full: why it lies so, what else was considered, what stops for it, its arguments."""
     (spec,) = host.specs
-    title = f"{spec.service} on {', '.join(names)}: {spec.profile}, strategy {strategy_of(spec)}"
+    title = f"{spec.service} on {hosts_named(names)}: {spec.profile}, strategy {strategy_of(spec)}"
     first, *rest = wrapped(title, terminal, "")
     yield from (first.replace(spec.service, terminal.style(spec.service, bold=True), 1), *rest)
     for label, texts in _facts(host, spec).items():

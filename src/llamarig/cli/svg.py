@@ -8,7 +8,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from llamarig.cli.draw import UNPREDICTED
-from llamarig.cli.picture import PARTS, Bar, Entry, Panel, gib
+from llamarig.cli.picture import PARTS, Bar, Entry, Panel, gib, hosts_named
 
 # Paul Tol's bright scheme (https://sronpersonalpages.nl/~pault/), which people with colour blindness can tell apart.
 _COLOURS: Final[Mapping[str, str]] = {
@@ -20,13 +20,14 @@ _COLOURS: Final[Mapping[str, str]] = {
 _WIDTH, _EDGE = 880, 24
 _LABEL, _BAR, _NUMBER = 118, 372, 57
 _BAR_HEIGHT, _LINE, _ROW = 13, 17, 20
-# Characters of a line of small text: the width less the edges, at about 6.3 for each in common system fonts.
-_CHARACTERS: Final = 130
+# Characters of a line of small text: the width less the edges, with room for the wider ones of common system fonts.
+_CHARACTERS: Final = 112
 _STYLE: Final = """\
   .page { fill: #ffffff; stroke: #d0d7de; }
   text { fill: #1f2328; font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
   .host { font-size: 16px; font-weight: 600; }
   .service { font-size: 13px; font-weight: 600; }
+  .small { font-size: 11px; }
   .soft { fill: #59636e; }
   .warning { fill: #8a5a00; }
   .missing { fill: #b42318; }
@@ -52,10 +53,11 @@ _HATCH: Final = (
 def drawing(panels: Sequence[Panel]) -> str:
     """Draw panels under each other; return the whole file."""
     page = _Page()
-    for panel in panels:
+    for number, panel in enumerate(panels):
+        page.y += _ROW if number else 0
         page.panel(panel)
-    height = page.y + _EDGE - _LINE // 2
-    title = f"Plan of {', '.join(host for panel in panels for host in panel.hosts)}"
+    height = page.y - _LINE + _EDGE // 2
+    title = f"Plan of {hosts_named([host for panel in panels for host in panel.hosts])}"
     size = f'width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
     return "\n".join(
         [
@@ -91,11 +93,11 @@ class _Page:
 
     def __init__(self) -> None:
         self.elements: list[str] = []
-        self.y = _EDGE
+        self.y = _EDGE + 4
 
     def panel(self, panel: Panel) -> None:
         """Add one panel."""
-        self._text("host", ", ".join(panel.hosts), after=_LINE + 4)
+        self._text("host", hosts_named(panel.hosts), after=_LINE + 4)
         for line in panel.cards:
             self._text("soft", line)
         bars = [bar for entry in panel.entries for bar in entry.bars]
@@ -107,9 +109,10 @@ class _Page:
             self._entry(entry, largest)
         self._list("Side by side", panel.together, "soft")
         self._list("Warnings", panel.warnings, "warning")
-        missing = [line for item in panel.incomplete for line in (item.what, *item.where, f"remedy: {item.remedy}")]
+        missing = []
+        for item in panel.incomplete:
+            missing += [f"{item.what}: {', '.join(item.where)}", f"remedy: {item.remedy}"]
         self._list("Cannot be deployed yet", missing, "missing")
-        self.y += _LINE
 
     def _entry(self, entry: Entry, largest: int) -> None:
         self.y += 8
@@ -125,13 +128,14 @@ class _Page:
             self._bar(bar, bar.total if bar.label == "host" else largest)
 
     def _head(self) -> None:
-        """Name the columns of numbers, each beside its colour."""
+        """Say what the colours are over the bars, and name the columns of numbers."""
         for place, name in enumerate((*PARTS, "free")):
-            right = _EDGE + _LABEL + _BAR + (place + 1) * _NUMBER
-            left = right - 6 * len(name) - 13
+            left = _EDGE + _LABEL + place * _BAR // 6
             self.elements.append(f'<rect {_fill(name)} x="{left}" y="{self.y - 9}" width="9" height="9"/>')
-            self.elements.append(f'<text class="number soft" x="{right}" y="{self.y}">{name}</text>')
-        self._text("soft", "GiB")
+            self.elements.append(f'<text class="soft small" x="{left + 12}" y="{self.y}">{name}</text>')
+            right = _EDGE + _LABEL + _BAR + (place + 1) * _NUMBER
+            self.elements.append(f'<text class="number soft small" x="{right}" y="{self.y}">{name}</text>')
+        self._text("soft small", "GiB")
 
     def _bar(self, bar: Bar, scale: int) -> None:
         """Draw a bar, a card's as long as it is large beside the largest card."""

@@ -137,6 +137,13 @@ def _everything(root: Path) -> Iterator[Written]:
         (f"{paths.STATE}/lock", user, "0644", _AGENT, "Held while a switch runs."),
         (f"{paths.STATE}/tuning.json", user, "0644", "`llamarig tune`", "What cards were set to since the start."),
         (
+            f"{paths.STATE}/memory/<service>.json",
+            user,
+            "0644",
+            f"{_AGENT}, `plan --check`",
+            "What a service takes: predicted, estimated by the engine, measured.",
+        ),
+        (
             f"{paths.RUNNING}/<service>.json",
             user,
             "0644",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from llamarig.config.spec import Spec
@@ -12,6 +13,8 @@ from llamarig.daemon.memory import Record
 from llamarig.runtime.breakdown import Breakdown, Part
 from llamarig.runtime.fit_params import Answer
 
+# A projector is added to what the tool says; what else it does not see makes its figures others than a server's.
+_MADE_UP_FOR: Final = {"--mmproj"}
 # A prediction is right where it is within 3 % or 64 MiB, whichever is larger.
 TOLERANCE: Final = 0.03
 TOLERANCE_MIB: Final = 64
@@ -61,9 +64,12 @@ def differs(figure: float, reference: float) -> bool:
     return abs(figure - reference) > max(TOLERANCE * reference, TOLERANCE_MIB)
 
 
-def compare(spec: Spec, record: Record) -> list[Line]:
-    """Return a line for each card of a service, in the server's order, and one for the host."""
-    names = _names(spec)
+def compare(spec: Spec, record: Record, cards: Mapping[str, str] = MappingProxyType({})) -> list[Line]:
+    """Return a line for each card of a service, in the server's order, and one for the host.
+
+    ``cards`` are names by UUID, for a service without a prediction, which has them.
+    """
+    names = _names(spec, cards)
     return [_line(spec, record, names, number) for number in [*range(len(names)), None]]
 
 
@@ -90,8 +96,8 @@ def remedy(spec: Spec) -> str:
     return "a smaller ctx_size or cache type, or more memory_mib for the service; then playbooks/site.yml"
 
 
-def _names(spec: Spec) -> list[str]:
-    named = {card.uuid: card.name for card in spec.memory.devices} if spec.memory else {}
+def _names(spec: Spec, cards: Mapping[str, str]) -> list[str]:
+    named = {**cards, **({card.uuid: card.name for card in spec.memory.devices} if spec.memory else {})}
     return [named.get(uuid, uuid) for uuid in spec.gpus]
 
 
@@ -109,6 +115,7 @@ def _line(spec: Spec, record: Record, names: Sequence[str], number: int | None) 
         vision=own.vision if own else 0.0,
         budget=_budget(spec, number),
         missing=_missing(judged.corrected if judged else None, measured, number),
+        whole=judged is not None and set(judged.unseen) <= _MADE_UP_FOR,
     )
     verdict, text = figures.verdict()
     return Line(
@@ -135,6 +142,7 @@ class _Figures:
     vision: float
     budget: float | None
     missing: str
+    whole: bool
 
     def verdict(self) -> tuple[Verdict, str]:
         """Return what the figures come to, and why."""
@@ -146,16 +154,22 @@ class _Figures:
         texts = [*self._differences(), *self._overdrawn()]
         if texts:
             return Verdict.DIFFERS, f"{self.where}: {'; '.join(texts)}"
-        known = [figure for figure in (self.predicted, self.engine, self.measured) if figure is not None]
+        known = [figure for figure in (self.predicted, self._estimate, self.measured) if figure is not None]
         return (Verdict.OK if len(known) > 1 else Verdict.UNKNOWN), ""
 
+    @property
+    def _estimate(self) -> float | None:
+        """The engine's figure; where it saw not all that decides memory, it can confirm a prediction, not refute it."""
+        confirms = self.engine is not None and self.predicted is not None and not differs(self.engine, self.predicted)
+        return self.engine if self.whole or confirms else None
+
     def _differences(self) -> list[str]:
-        reference, by = (self.engine, "estimated") if self.predicted is None else (self.predicted, "predicted")
+        reference, by = (self._estimate, "estimated") if self.predicted is None else (self.predicted, "predicted")
         if reference is None:
             return []
         pairs = [(self.measured, "measured")]
         if self.predicted is not None:
-            pairs.append((self.engine, "estimated by the engine"))
+            pairs.append((self._estimate, "estimated by the engine"))
         return [
             f"{figure:.0f} MiB {what}, {reference:.0f} {by} ({figure - reference:+.0f})"
             for figure, what in pairs

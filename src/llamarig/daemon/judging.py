@@ -138,8 +138,9 @@ class Judging:
         return ""
 
 
-def too_large(found: list[tuple[Spec, list[str]]]) -> TooLargeError:
-    """Return the error that names every service that does not fit, and on which device."""
+def too_large(found: list[tuple[Spec, list[str]]], note: str = "") -> TooLargeError:
+    """Return the error that names every service that does not fit, and on which device; ``note`` comes last."""
     lines = [f"{spec.host}, service {spec.service!r}: {text}" for spec, texts in found for text in texts]
-    message = "\n".join(["the engine says that it does not fit, and nothing was started:", *lines])
+    head = "the engine says that it does not fit, and nothing was started:"
+    message = "\n".join([head, *lines, *([note] if note else [])])
     return TooLargeError(message, "; ".join(dict.fromkeys(remedy(spec) for spec, _ in found)))

@@ -29,6 +29,7 @@ class Judged:
         corrected: the same as a server would have it (:func:`llamarig.runtime.fit_params.corrected`).
         text: its own words where it gave no estimate.
         unseen: options that decide memory and that the tool does not know.
+        words: the arguments it was asked with; of strategy fit, those that it chose.
 
     """
 
@@ -38,12 +39,14 @@ class Judged:
     corrected: Breakdown | None
     text: str
     unseen: list[str]
+    words: list[str]
 
     @classmethod
     def of(cls, spec: Spec, estimate: Estimate, now: float) -> Judged:
         """Build it from an estimate."""
         better = corrected(spec, estimate.parts, estimate.words) if estimate.parts else None
-        return cls(round(now), estimate.answer, estimate.parts, better, estimate.text, list(estimate.unseen))
+        unseen, words = list(estimate.unseen), list(estimate.words)
+        return cls(round(now), estimate.answer, estimate.parts, better, estimate.text, unseen, words)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -54,13 +57,15 @@ class Judged:
             "corrected": self.corrected.to_dict() if self.corrected else None,
             "text": self.text,
             "unseen": self.unseen,
+            "words": self.words,
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Judged:
-        """Build it from its JSON."""
-        said, better = (Breakdown.from_dict(data[key]) if data[key] else None for key in ("said", "corrected"))
-        return cls(data["time"], Answer(data["answer"]), said, better, data["text"], data["unseen"])
+    def from_dict(cls, data: dict[str, Any], spec: Spec) -> Judged:
+        """Build it from its JSON; the correction is the spec's own, which a newer plan may know better."""
+        said = Breakdown.from_dict(data["said"]) if data["said"] else None
+        better = corrected(spec, said, data["words"]) if said else None
+        return cls(data["time"], Answer(data["answer"]), said, better, data["text"], data["unseen"], data["words"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ class MemoryStore:
     def read(self, spec: Spec) -> Record:
         """Return what is known of a spec; of another spec or image of its service nothing counts.
 
-        The prediction is always the spec's own: a newer plan may predict otherwise what runs the same.
+        Prediction and correction are always the spec's own: a newer plan may know better what runs the same.
         """
         fresh = Record(spec.service, spec.spec_sha256, spec.image, predicted(spec))
         try:
@@ -124,9 +129,9 @@ class MemoryStore:
                 spec.image,
             ):
                 return fresh
-            engine = Judged.from_dict(data["engine"]) if data["engine"] else None
+            engine = Judged.from_dict(data["engine"], spec) if data["engine"] else None
             measured = Measured.from_dict(data["measured"]) if data["measured"] else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             return fresh  # as if nobody had looked: it is asked and measured again
         return replace(fresh, engine=engine, measured=measured)
 

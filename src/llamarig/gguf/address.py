@@ -14,6 +14,8 @@ HUGGING_FACE: Final = "https://huggingface.co"
 
 _PORTS: Final = {"http": 80, "https": 443}
 _SHORT: Final = re.compile(r"hf:([^/@]+)/([^/@]+)/([^@]+?)(?:@(.+))?")
+# What a browser shows is …/blob/…, and what it downloads from …/resolve/….
+_LONG: Final = re.compile(r"/([^/]+)/([^/]+)/(?:resolve|blob)/((?:refs/[^/]+/)?[^/]+)/(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +47,68 @@ def is_remote(name: str) -> bool:
     return name.startswith(("http://", "https://", "hf:"))
 
 
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a hub's repository.
+
+    Attributes:
+        owner: whose repository it is.
+        repository: its name without the owner.
+        path: of the file in it.
+        revision: a branch, a tag or a commit; None for the main branch.
+
+    """
+
+    owner: str
+    repository: str
+    path: str
+    revision: str | None
+
+    def address(self, hub: Hub, revision: str | None = None) -> str:
+        """Return where it is, at ``revision`` or at its own."""
+        at = quote(revision or self.revision or "main", safe="")
+        place = "/".join([quote(self.owner), quote(self.repository), "resolve", at, quote(self.path)])
+        return f"{hub.endpoint.rstrip('/')}/{place}"
+
+
+def hub_file(name: str, hub: Hub) -> HubFile | None:
+    """Read ``hf:owner/repository/file[@revision]``, or the address of a file or of its page on the hub itself.
+
+    Returns None for every other address.
+
+    Raises:
+        GgufError: it begins with ``hf:`` and names no file.
+
+    """
+    if name.startswith("hf:"):
+        found = _SHORT.fullmatch(name)
+        if found is None or _leaves(found[3]):
+            raise GgufError(
+                f"{name!r} names no file of a hub", "write hf:owner/repository/file.gguf or …file.gguf@revision"
+            )
+        return HubFile(*found.groups())
+    url, home = split_address(name, name), split_address(hub.endpoint, "the hub")
+    prefix = home.path.rstrip("/")
+    found = _LONG.fullmatch(url.path.removeprefix(prefix)) if origin(url) == origin(home) else None
+    if found is None or not url.path.startswith(f"{prefix}/") or _leaves(unquote(found[4])):
+        return None
+    owner, repository, revision, path = map(unquote, found.groups())
+    return HubFile(owner, repository, path, revision)
+
+
+def _leaves(path: str) -> bool:
+    return bool({"", ".", ".."} & set(path.split("/")))
+
+
 def address(name: str, hub: Hub) -> str:
-    """Turn ``hf:owner/repository/file[@revision]`` into the address of the file; an address stays what it is.
+    """Turn the name of a file on the hub into the address it is fetched from; another address stays what it is.
 
     Raises:
         GgufError: it is neither.
 
     """
-    if not name.startswith("hf:"):
-        return name
-    found = _SHORT.fullmatch(name)
-    if found is None or {"", ".", ".."} & set(found[3].split("/")):
-        raise GgufError(
-            f"{name!r} names no file of a hub", "write hf:owner/repository/file.gguf or …file.gguf@revision"
-        )
-    owner, repository, path, revision = found.groups()
-    place = "/".join([quote(owner), quote(repository), "resolve", quote(revision or "main", safe=""), quote(path)])
-    return f"{hub.endpoint.rstrip('/')}/{place}"
+    found = hub_file(name, hub)
+    return found.address(hub) if found else name
 
 
 def split_address(url: str, name: str) -> SplitResult:

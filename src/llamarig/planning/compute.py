@@ -8,13 +8,13 @@ that are alike are built once or twice on each device, since an allocator that h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from llamarig.config.attention import known
 from llamarig.config.shape import Shape
-from llamarig.planning.compute_blocks import Builder
-from llamarig.planning.compute_case import Case, Placed, block_kinds, number, rows, slots
+from llamarig.planning.compute_blocks import graph
+from llamarig.planning.compute_case import Case, Mode, Placed, block_kinds, fused, number, rows, slots
 from llamarig.planning.layout import HOST, Layout, Settings
 
 _MIB: Final = 1 << 20
@@ -52,56 +52,54 @@ def compute_buffers(shape: Shape, layout: Layout, settings: Settings) -> Compute
     """Say how large the compute buffers of each device and of the host are (llama_context::sched_reserve)."""
     placed = _placed(shape, layout, settings)
     batch = rows(settings)
-    offloaded = HOST not in layout.units
-    served = _buffers(shape, layout, settings, placed, (min(slots(settings), batch), offloaded))
-    fitted = _buffers(shape, layout, settings, placed, (batch, False))
+    offloads = layout.offloads and settings.op_offload and layout.devices > 0
+    served = Mode(min(slots(settings), batch), HOST not in layout.units, offloads, layout.offloads)
+    buffers = _buffers(shape, layout, settings, placed, served)
+    fitted = _buffers(shape, layout, settings, placed, Mode(batch, False, offloads, layout.offloads))
     output = layout.units[-1]
-    understood = known(shape.architecture)
-    largest = max(served[:-1], default=0)
+    understood = known(shape.architecture) and not any(each.kind.strange for each in placed)
+    largest = max(buffers[:-1], default=0)
     return Compute(
-        devices=served[:-1],
-        host=served[-1],
-        logits=0 if output == HOST else fitted[output] - served[output],
+        devices=buffers[:-1],
+        host=buffers[-1],
+        logits=0 if output == HOST else fitted[output] - buffers[output],
         fitted=fitted[:-1],
         known=understood,
         uncertainty=max(32 * _MIB, largest // 32) if understood else max(128 * _MIB, largest // 2),
     )
 
 
-def _buffers(
-    shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed], mode: tuple[int, bool]
-) -> tuple[int, ...]:
-    """Return the size of each device's buffer and of the host's; mode: rows that get logits, and norms pinned."""
-    blocks = tuple((id(each.kind), each.unit, each.experts) for each in placed)
-    how = (layout.devices, layout.units[-1], _pipelined(layout, settings), layout.offloads, *mode)
-    key = ("compute", how, settings, blocks)
+def _buffers(shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed], mode: Mode) -> tuple[int, ...]:
+    """Return the size of each device's buffer, and of the host's."""
+    blocks = tuple((id(each.kind), each.unit, each.experts, each.alike) for each in placed)
+    key = ("compute", layout.devices, layout.units[-1], _pipelined(layout, settings), mode, settings, blocks)
     found: tuple[int, ...] | None = shape.cache.get(key)
     if found is None:
         found = shape.cache[key] = _built(shape, layout, settings, placed, mode)
     return found
 
 
-def _built(
-    shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed], mode: tuple[int, bool]
-) -> tuple[int, ...]:
+def _built(shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed], mode: Mode) -> tuple[int, ...]:
     host = layout.devices
+    layers = [each.kind.layer for each in placed]
     case = Case(
         shape=shape,
         settings=settings,
-        outputs=mode[0],
+        mode=mode,
         host=host,
-        pinned=mode[1],
-        offloads=layout.offloads and settings.op_offload and layout.devices > 0,
-        windowed=any(each.kind.layer.window for each in placed),
+        windowed=any(layer.window for layer in layers),
+        flash=fused(settings, mode, layers),
+        value_widths={
+            window: max(layer.kv_heads * layer.value_length for layer in layers if layer.window == window)
+            for window in {layer.window for layer in layers}
+        },
     )
-    builder = Builder(case)
-    x = builder.start()
-    for index, each in enumerate(placed):
-        x = builder.block(each, x, last=index == len(placed) - 1)
-    unit = layout.units[-1]
-    output = shape.by_name.get("output.weight") or shape.by_name["token_embd.weight"]
-    builder.finish(x, host if unit == HOST else unit, (output.dimensions[1], output.bytes))
-    return tuple(builder.graph.buffers(host + 1, pipelined=_pipelined(layout, settings)))
+    unit = host if layout.units[-1] == HOST else layout.units[-1]
+    try:
+        built = graph(case, placed, unit, rough=False)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
+        built = graph(case, placed, unit, rough=True)
+    return tuple(built.buffers(host + 1, pipelined=_pipelined(layout, settings)))
 
 
 def _pipelined(layout: Layout, settings: Settings) -> bool:
@@ -121,8 +119,11 @@ def _placed(shape: Shape, layout: Layout, settings: Settings) -> list[Placed]:
     seen: set[tuple[tuple[int, int, int], ...]] = set()
     recent: tuple[tuple[int, int, int], ...] = ()
     for index, kind in enumerate(blocks):
-        recent = (*recent[-memory:], (id(kind), units[index], experts[index]))
+        now = (id(kind), units[index], experts[index])
+        recent = (*recent[-memory:], now)
         if index == len(blocks) - 1 or recent not in seen:
             placed.append(Placed(kind, units[index], experts[index]))
+        elif kind.counted:
+            placed[-1] = replace(placed[-1], alike=placed[-1].alike + 1)
         seen.add(recent)
     return placed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -10,6 +11,15 @@ from llamarig.config.attention import Layer, kinds, known
 from llamarig.config.shape import TYPE_BLOCKS, Shape
 from llamarig.planning.layout import Settings
 
+_CUDA_HEADS: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576})
+# Matrices that the graphs of compute_blocks and compute_recurrent have a place for.
+_PLACED: Final = re.compile(
+    r"attn_(q|k|v|qkv|output|gate|q_a|q_b|kv_a_mqa|k_b|v_b|q_norm|k_norm)"
+    r"|ffn_(up|gate|down)(_shexp|_exps)?(\.bias)?|ffn_gate_up_exps|ffn_gate_inp(_shexp)?"
+    r"|ssm_(in|out|conv1d|conv1d_[qkv]|x|dt|a|d|norm|ba|alpha|beta|f_a|f_b|g_a|g_b)"
+    r"|indexer\.(attn_k|attn_q_b|proj)|ffn_latent_(up|down)|inp_gate|proj"
+    r"|shortconv\.(conv|in_proj|out_proj)|nextn\..*"
+)
 _PAD: Final = 256  # llama_kv_cache::get_padding
 
 
@@ -22,6 +32,7 @@ class Kind:
         bytes: of each tensor, in the block where it is largest.
         layer: what the first of these blocks keeps between tokens.
         turns: whether queries and keys are turned by their position (rope).
+        strange: matrices that the graph here has no place for.
 
     """
 
@@ -29,15 +40,22 @@ class Kind:
     bytes: Mapping[str, int]
     layer: Layer
     turns: bool = True
+    strange: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Whether it matters how many blocks of this kind there are: each holds something from the start."""
+        return "indexer.attn_k" in self.widths
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One block to build: its kind, its device, and that of its experts."""
+    """One block to build: its kind, its device, that of its experts, and how many blocks alike it stands for."""
 
     kind: Kind
     unit: int
     experts: int
+    alike: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +67,7 @@ class Traits:
         weighted_first: the experts' weights are applied to what goes in, not to what comes out (build_moe_ffn).
         plain_weights: the experts' weights are not brought to a sum of one, unless the model says so.
         input_first: sums begin with what goes into a part of a block, so that they take its place.
+        normed_values: values are normalized before they are kept.
         unturned: which layers take no account of positions (rope): none, all, every fourth, or those without a window.
 
     """
@@ -57,6 +76,7 @@ class Traits:
     weighted_first: bool = False
     plain_weights: bool = False
     input_first: bool = False
+    normed_values: bool = False
     unturned: Literal["none", "all", "fourth", "full"] = "none"
 
 
@@ -64,8 +84,8 @@ TRAITS: Final[Mapping[str, Traits]] = {
     "gemma": Traits(scaled=True),
     "gemma2": Traits(scaled=True),
     "gemma3": Traits(scaled=True),
-    "gemma3n": Traits(scaled=True),
-    "gemma4": Traits(scaled=True),
+    "gemma3n": Traits(scaled=True, normed_values=True),
+    "gemma4": Traits(scaled=True, normed_values=True),
     "llama4": Traits(weighted_first=True, plain_weights=True),
     "gpt-oss": Traits(plain_weights=True),
     "deepseek": Traits(plain_weights=True),
@@ -93,27 +113,52 @@ TRAITS: Final[Mapping[str, Traits]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Mode:
+    """How the engine reserves.
+
+    Attributes:
+        outputs: how many rows get logits.
+        pinned: every norm runs on its layer's device (llama_context::graph_get_cb, where all layers are offloaded).
+        offloads: the first device computes large batches with weights of the host.
+        cuda: devices are CUDA's, which needs more for some operations.
+
+    """
+
+    outputs: int
+    pinned: bool
+    offloads: bool
+    cuda: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One graph to build.
 
     Attributes:
         shape: the model.
         settings: the server's.
-        outputs: how many rows get logits.
+        mode: how the engine reserves.
         host: the number of the host's backend, after those of the devices.
-        pinned: all layers are offloaded, so that every norm runs on its layer's device (llama_context::graph_get_cb).
-        offloads: the first device computes large batches with weights of the host.
         windowed: some layers have a sliding window, which makes two caches (llama_kv_cache_iswa).
+        flash: attention is fused (resolve_fused_ops): asked for, and possible in all layers.
+        value_widths: how wide the cache of values is, by the width of the window.
 
     """
 
     shape: Shape
     settings: Settings
-    outputs: int
+    mode: Mode
     host: int
-    pinned: bool
-    offloads: bool
     windowed: bool
+    flash: bool
+    value_widths: Mapping[int, int]
+
+
+def fused(settings: Settings, mode: Mode, layers: Iterable[Layer]) -> bool:
+    """Say whether attention is fused: CUDA has it for some lengths of heads only (fattn.cu, best_fattn_kernel)."""
+    if not mode.cuda:
+        return settings.flash_attention
+    return settings.flash_attention and all(layer.key_length in _CUDA_HEADS for layer in layers if layer.kv_heads)
 
 
 def number(shape: Shape, key: str, default: int = 0) -> int:
@@ -189,7 +234,10 @@ def _read(shape: Shape) -> list[Kind]:
     for members in groups.values():
         largest = {name: max(sizes[block][name] for block in members) for name in sizes[members[0]]}
         first = layers[members[0]]
-        kind = Kind(widths[members[0]], largest, first, _turns(shape, first, windowed=windowed))
+        strange = tuple(
+            name for name, size in widths[members[0]].items() if len(size) > 1 and not _PLACED.fullmatch(name)
+        )
+        kind = Kind(widths[members[0]], largest, first, _turns(shape, first, windowed=windowed), strange)
         made.update(dict.fromkeys(members, kind))
     return [made[block] for block in range(len(layers))]
 

@@ -1,7 +1,7 @@
 """A model of what ggml does to a graph before it runs: backends for its nodes, copies between them, a place for each.
 
 It follows ``ggml_backend_sched_split_graph`` (ggml-backend.cpp) and ``ggml_gallocr_alloc_graph_impl`` (ggml-alloc.c) as
-far as sizes depend on them. A tensor that only looks at another one (view, reshape, permutation) is that other one here.
+far as sizes depend on them. A tensor that only looks at another one (a reshape, say) is that other one here.
 """
 
 from __future__ import annotations
@@ -24,14 +24,29 @@ class Node:
         place: the backend that computes it; None until the scheduler decides.
         weight: bytes of the host's weight that an offloaded operation takes with it, or 0.
         reshaped: what follows sees it through a reshape, and so cannot take its place.
+        root: the tensor that this one is a part of, and lives in.
 
     """
 
-    __slots__ = ("copies", "home", "kept", "offset", "place", "reshaped", "reuses", "size", "sources", "uses", "weight")
+    __slots__ = (
+        "copies",
+        "home",
+        "kept",
+        "offset",
+        "place",
+        "reshaped",
+        "reuses",
+        "root",
+        "size",
+        "sources",
+        "uses",
+        "weight",
+    )
 
     def __init__(self, size: int, sources: tuple[Node, ...], place: int | None, *, reuses: bool = False) -> None:
         self.size = -(-size // ALIGNMENT) * ALIGNMENT
-        self.sources = sources
+        self.sources = tuple(source.root or source for source in sources)
+        self.root: Node | None = None
         self.reuses = reuses
         self.place = place
         self.weight = 0
@@ -88,16 +103,30 @@ class Arena:
 class Graph:
     """Nodes in the order in which they are computed, and the inputs that the host fills before."""
 
-    __slots__ = ("inputs", "nodes")
+    __slots__ = ("inputs", "leafs", "nodes")
 
     def __init__(self) -> None:
         self.inputs: list[Node] = []
+        self.leafs: list[Node] = []
         self.nodes: list[Node] = []
 
     def input(self, size: int) -> Node:
         """Add a tensor that the host fills (``ggml_set_input``)."""
         node = Node(size, (), None)
         self.inputs.append(node)
+        return node
+
+    def leaf(self, size: int, place: int) -> Node:
+        """Add a tensor that nothing computes, and that is there from the start until its last use."""
+        node = Node(size, (), place)
+        self.leafs.append(node)
+        return node
+
+    def view(self, root: Node, size: int) -> Node:
+        """Return a part of a tensor."""
+        node = Node(size, (), None)
+        node.root = root
+        root.reshaped = True
         return node
 
     def add(self, size: int, *sources: Node, place: int | None = None) -> Node:
@@ -123,7 +152,17 @@ class Graph:
             node.place = host
         order = _with_copies(self.nodes)
         arenas = [Arena() for _ in range(backends)]
-        _allocate(order, self.inputs, arenas, COPIES if pipelined else 1)
+        copies = COPIES if pipelined else 1
+        for node in self.inputs:
+            _keep(node, arenas, copies)
+        for node in self.leafs:
+            _place(node, arenas)
+        _count(order)
+        if pipelined:
+            for node, origin in order:
+                if origin is not None:
+                    _keep(node, arenas, copies)
+        _allocate(order, arenas)
         return [arena.peak for arena in arenas]
 
 
@@ -184,19 +223,16 @@ def _copied(source: Node, place: int | None, before: list[Step]) -> Node:
     return copy
 
 
-def _allocate(order: list[Step], inputs: list[Node], arenas: list[Arena], copies: int) -> None:
-    """Give every node a place, and take it back after its last use (``ggml_gallocr_alloc_graph_impl``)."""
-    for node in inputs:
-        _keep(node, arenas, copies)
+def _count(order: list[Step]) -> None:
     for node, origin in order:
         if origin is not None:
             origin.uses += 1
         for source in node.sources:
             source.uses += 1
-    if copies > 1:
-        for node, origin in order:
-            if origin is not None:
-                _keep(node, arenas, copies)
+
+
+def _allocate(order: list[Step], arenas: list[Arena]) -> None:
+    """Give every node a place, and take it back after its last use (``ggml_gallocr_alloc_graph_impl``)."""
     for node, origin in order:
         if origin is not None:
             _release(origin, arenas)

@@ -5,15 +5,9 @@ Each function adds what the engine puts into its graph at once, and returns what
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from llamarig.config.attention import Layer
+from llamarig.planning.compute_builder import F32, Builder, Finish
 from llamarig.planning.compute_graph import Node
-
-if TYPE_CHECKING:
-    from llamarig.planning.compute_blocks import Builder, Finish
-
-_F32: Final = 4
 
 
 def add(build: Builder, layer: Layer, x: Node) -> Finish | None:
@@ -32,8 +26,8 @@ def add(build: Builder, layer: Layer, x: Node) -> Finish | None:
 
 def _states(build: Builder, elements: int) -> Node:
     """Fetch the states of all sequences (build_rs), where they are kept."""
-    size = elements * build.slots * _F32
-    return build.graph.add(size, build.input("rs_s_copy", _F32 * build.slots), place=build.unit)
+    size = elements * build.slots * F32
+    return build.graph.add(size, build.input("rs_s_copy", F32 * build.slots), place=build.unit)
 
 
 def _states_first(build: Builder, elements: int) -> Node:
@@ -48,7 +42,7 @@ def _states_first(build: Builder, elements: int) -> Node:
 def _conv_input(build: Builder, conv: Node, x: Node, channels: int, taps: int) -> Node:
     """Put the last inputs of a convolution before this batch's, and keep the new last ones."""
     graph = build.graph
-    conv_x = graph.add(channels * (build.row + (taps - 1) * build.slots * _F32), conv, x)
+    conv_x = graph.add(channels * (build.row + (taps - 1) * build.slots * F32), conv, x)
     graph.add(0, conv_x, place=build.unit)
     build.expanded = len(graph.nodes)
     return conv_x
@@ -94,7 +88,7 @@ def _delta_net(build: Builder, layer: Layer, x: Node) -> Finish:
     else:
         gate = graph.add(heads, build.product("ssm_alpha", x))
         beta = graph.add(heads, build.product("ssm_beta", x))
-    size = inner * row + layer.state_elements * build.slots * _F32
+    size = inner * row + layer.state_elements * build.slots * F32
     result = graph.add(size, *normed, convolved, gate, beta, state)
     graph.add(0, result, place=build.unit)
     build.expanded = len(graph.nodes)
@@ -117,7 +111,7 @@ def _delta_attention(build: Builder, layer: Layer, x: Node) -> Finish:
     rolled = []
     for name in "qkv":
         taps = has[f"ssm_conv1d_{name}"][0]
-        conv_x = graph.add(channels * (row + (taps - 1) * build.slots * _F32), conv, build.product(f"attn_{name}", x))
+        conv_x = graph.add(channels * (row + (taps - 1) * build.slots * F32), conv, build.product(f"attn_{name}", x))
         graph.add(0, conv_x, place=build.unit)
         rolled.append(conv_x)
     state = _states(build, layer.state_elements)
@@ -131,7 +125,7 @@ def _delta_attention(build: Builder, layer: Layer, x: Node) -> Finish:
     gate = build.product("ssm_f_b", build.product("ssm_f_a", x))
     gate = graph.add(gate.size, graph.over(gate.size, gate))
     beta = graph.add(has["ssm_beta"][1] * row, build.product("ssm_beta", x))
-    size = channels * row + layer.state_elements * build.slots * _F32
+    size = channels * row + layer.state_elements * build.slots * F32
     result = graph.add(size, *parts, gate, beta, state)
     graph.add(0, result, place=build.unit)
     build.expanded = len(graph.nodes)
@@ -171,7 +165,7 @@ def _scanned(build: Builder, layer: Layer, x: Node, conv: Node) -> tuple[Node, N
     convolved = graph.over(convolved.size, convolved)
     heads = has["ssm_dt.bias"][0] * row
     dt = build.weighted(graph.over(heads, graph.add(heads, wide)), "ssm_dt.bias")
-    scan = graph.add(inner + layer.state_elements * build.slots * _F32, convolved, dt)
+    scan = graph.add(inner + layer.state_elements * build.slots * F32, convolved, dt)
     graph.add(0, scan, place=build.unit)
     build.expanded = len(graph.nodes)
     return wide, convolved, scan
@@ -196,7 +190,7 @@ def _mamba(build: Builder, layer: Layer, x: Node) -> Finish:
     convolved = graph.over(inner, convolved)
     x_db = build.product("ssm_x", convolved)
     dt = build.product("ssm_dt", graph.add(has["ssm_dt"][0] * row, x_db))
-    scan = graph.add(inner + layer.state_elements * build.slots * _F32, convolved, dt, x_db)
+    scan = graph.add(inner + layer.state_elements * build.slots * F32, convolved, dt, x_db)
     graph.add(0, scan, place=build.unit)
     build.expanded = len(graph.nodes)
     return lambda: _gated(build, wide, convolved, scan)

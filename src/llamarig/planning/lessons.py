@@ -32,6 +32,8 @@ def refused(strategy: Strategy, settings: Mapping[str, Setting]) -> Iterator[tup
                     f"{key}: null, or another strategy than fit",
                 )
     batch, ubatch = _int(settings, "batch_size"), _int(settings, "ubatch_size")
+    if batch is not None and batch < 1:
+        yield "batch_size", f"{batch} ends the engine while it starts", "512 or more; null for the engine's default"
     if batch is not None and ubatch is not None and ubatch > batch:
         yield (
             "ubatch_size",

@@ -28,12 +28,13 @@ def memory_settings(settings: Mapping[str, Setting], shape: Shape | None) -> Set
         context = trained if isinstance(trained, int) and trained > 0 else _UNSAID_CONTEXT
     parallel = number(settings, "parallel", -1)
     batch = number(settings, "batch_size", 2048)
+    ubatch = number(settings, "ubatch_size", 512)
     return Settings(
         context=context,
         parallel=parallel if parallel > 0 else _AUTO_SLOTS,
         unified=_yes(settings, "kv_unified", default=parallel <= 0),
         batch=batch,
-        ubatch=min(number(settings, "ubatch_size", 512), batch),
+        ubatch=min(ubatch, batch) if ubatch > 0 else batch,  # 0 is batch_size to the engine, and so is what is below
         type_k=_type(settings, "cache_type_k"),
         type_v=_type(settings, "cache_type_v"),
         flash_attention=_value(settings, "flash_attn") not in (False, "off", "0", "false", "disabled"),

@@ -18,6 +18,7 @@ from llamarig.planning.arguments import laid_out, last_with_blocks, override_ten
 from llamarig.planning.compute import compute_buffers
 from llamarig.planning.devices import MARGIN_MIB, MIB, fastest_first
 from llamarig.planning.layout import HOST, Layout, assign_units
+from llamarig.planning.memory import Memory
 from llamarig.planning.request import DoesNotFitError, Placement, PlacementError, Request
 
 # llama-server's own default, with which the seeds ran the card of a display.
@@ -273,9 +274,8 @@ def _judged(request: Request, placed: Placement, layout: Layout) -> Placement:
         return placed
     takes = memory.predict(shape, layout, request.settings)
     warnings = [*placed.warnings, *(f"not predicted: {what}" for what in takes.unknown)]
-    if request.projector and takes.devices:
-        first = replace(takes.devices[0], weights=takes.devices[0].weights + request.projector)
-        takes = replace(takes, devices=(first, *takes.devices[1:]))
+    if request.projector:
+        takes = _with_projector(takes, request.projector)
         warnings.append("not predicted: the compute buffer of the vision projector")
     over = [
         f"{device.name} needs {_mib(part.total)} of {_mib(device.budget)} MiB (weights {_mib(part.weights)}, "
@@ -292,6 +292,14 @@ def _judged(request: Request, placed: Placement, layout: Layout) -> Placement:
     if over:
         raise DoesNotFitError("does not fit: " + "; ".join(over), "a smaller quantisation, or more memory")
     return replace(placed, layout=layout, memory=takes, warnings=warnings)
+
+
+def _with_projector(takes: Memory, size: int) -> Memory:
+    """Add a vision projector, which lies on the first device; without one on the host."""
+    if not takes.devices:
+        return replace(takes, host=replace(takes.host, weights=takes.host.weights + size))
+    first = replace(takes.devices[0], weights=takes.devices[0].weights + size)
+    return replace(takes, devices=(first, *takes.devices[1:]))
 
 
 def _too_large(request: Request, shape: Shape, strategy: Strategy) -> DoesNotFitError:

@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import PurePosixPath
 from typing import Final, Protocol
 
 from llamarig.config import paths
@@ -362,10 +361,9 @@ def corrected(spec: Spec, parts: Breakdown, words: Sequence[str]) -> Breakdown:
 
 def projector_mib(spec: Spec) -> int:
     """Return the MiB of a spec's vision projector, 0 where it has none."""
-    name = _value(spec.argv, "--mmproj")
-    inside = PurePosixPath(name).relative_to(paths.CONTAINER_MODELS) if name else None
-    files = {item.path: item.bytes for item in spec.files}
-    return round(files.get(f"{spec.models_dir}/{inside}", 0) / _MIB) if inside else 0
+    name = _value(spec.argv, "--mmproj") or ""
+    inside = name.removeprefix(f"{paths.CONTAINER_MODELS}/")
+    return round(sum(item.bytes for item in spec.files if item.path == f"{spec.models_dir}/{inside}") / _MIB)
 
 
 def _output_device(words: Sequence[str], devices: int) -> int:

@@ -14,6 +14,7 @@ ORDER = (
     "silent",
     "models",
     "switching",
+    "memory",
     "faults",
     "firewall",
     "reboot",

@@ -50,6 +50,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     monkeypatch.setattr("llamarig.runtime.systemd.Systemd", lambda: host.units)
     monkeypatch.setattr("llamarig.runtime.engine.LlamaServer", lambda _: host.engine)
     monkeypatch.setattr("llamarig.runtime.systemd.journal", lambda *_: LOG)
+    monkeypatch.setattr("llamarig.runtime.fit_params._DOCKER", str(tmp_path / "no-docker"))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield Shell(host)
     for number, handler in handlers.items():

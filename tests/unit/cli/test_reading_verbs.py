@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 
 import pytest
@@ -66,36 +65,6 @@ def test_status_says_which_switch_is_under_way(shell: Shell) -> None:
     shell.host.state.write(State("alpha", "beta"))
     assert "switch:  to beta is under way" in shell("status").stdout
     assert shell.json("status")["data"]["switching_to"] == "beta"
-
-
-def test_plan_of_one_service_shows_settings_with_their_layer_and_the_command(shell: Shell) -> None:
-    shell("switch", "alpha")
-    text = shell("plan", "beta").stdout
-    assert "beta on rig01: small, strategy cpu (everything on the CPU)" in text
-    assert "what leaves  alpha" in text
-    assert any(line.split() == ["ctx_size", "4096", "profile"] for line in text.splitlines())
-    assert shlex.split(text.splitlines()[-1]) == ["llama-server", "--model", "/models/beta.gguf"]
-
-
-def test_plan_of_all_services_is_a_table(shell: Shell) -> None:
-    shell("switch", "alpha")
-    rows = [line.split() for line in shell("plan").stdout.splitlines()]
-    assert [row[0] for row in rows] == ["SERVICE", "alpha", "beta"]
-    assert (rows[1][8], rows[2][8]) == ("-", "alpha")
-
-
-def test_plan_as_json_is_the_specs_and_what_leaves(shell: Shell) -> None:
-    shell("switch", "alpha")
-    specs = shell.json("plan")["data"]["specs"]
-    assert [(item["service"], item["leaves"]) for item in specs] == [("alpha", []), ("beta", ["alpha"])]
-    (one,) = shell.json("plan", "beta")["data"]["specs"]
-    assert one == specs[1]
-
-
-def test_plan_touches_nothing(shell: Shell) -> None:
-    before = shell.host.files()
-    shell("plan", "beta")
-    assert (shell.host.files(), shell.host.units.changes) == (before, [])
 
 
 def test_version_says_which_release_and_python(shell: Shell) -> None:

@@ -24,10 +24,9 @@ SMALL_CONTEXT = Settings(8192)
 
 def gpu(name: str, memory_mib: int, model: str = "NVIDIA GeForce RTX 4090", reserve_mib: int = 0) -> Gpu:
     """A declared card; its UUID follows from its name."""
-    digits = f"{abs(hash(name)):012x}"[:12] if not name.isascii() else name.encode().hex()[-12:].rjust(12, "0")
     return Gpu(
         name=name,
-        uuid=f"GPU-00000000-0000-0000-0000-{digits}",
+        uuid=f"GPU-00000000-0000-0000-0000-{name.encode().hex()[-12:]:0>12}",
         model=model,
         memory_mib=memory_mib,
         compute_capability="8.9",
@@ -78,7 +77,7 @@ def refusal(strategy: Strategy, request: Request) -> PlacementError:
 def blocks_with_experts(placed: Placement) -> Counter[int]:
     """Count the blocks whose experts lie on each device, HOST among them."""
     assert placed.layout is not None
-    return Counter((placed.layout.experts or placed.layout.units)[: -1 if not placed.layout.experts else None])
+    return Counter(placed.layout.experts or placed.layout.units[:-1])
 
 
 def weights_by_engine(model: Shape, argv: list[str], buffers: list[str], skipped: int = 0) -> dict[str, int]:
@@ -109,5 +108,5 @@ def overrides(argv: list[str]) -> Mapping[str, str]:
     """Return the patterns of --override-tensor and their buffers, split where the engine splits them."""
     if "--override-tensor" not in argv:
         return {}
-    pairs = [part.rsplit("=", 1) for part in after(argv, "--override-tensor").split(",")]
-    return {pattern: buffer for pattern, buffer in pairs}  # noqa: C416  two names say what they are
+    parts = [part.partition("=") for part in after(argv, "--override-tensor").split(",")]
+    return {pattern: buffer for pattern, _, buffer in parts}
