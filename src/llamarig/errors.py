@@ -5,6 +5,8 @@ LlamarigError
 ├── NotFoundError    a service that this host does not run
 ├── NotAllowedError  needs root
 ├── BusyError        another switch is running
+├── GgufError        a file is no GGUF model, is damaged, or cannot be had (gguf/error.py)
+│   └── MissingFileError  there is nothing of that name
 └── SwitchError      a switch failed: says what serves now
     └── InterruptedSwitchError  by Ctrl-C
 """

@@ -8,15 +8,12 @@ from itertools import groupby
 from typing import Any
 
 from llamarig.cli.output import table
-from llamarig.cli.progress import Reading
 from llamarig.config.attention import Layer, kinds
 from llamarig.config.shape import Shape, ShapeError, Tensor, format_ranges
 from llamarig.gguf.address import HUGGING_FACE, Hub, is_remote
-from llamarig.gguf.draft import Place, draft_profile, local_bytes
 from llamarig.gguf.error import printable
 from llamarig.gguf.model import ModelFile, read_model
 from llamarig.gguf.source import FileSource, Source
-from llamarig.gguf.yaml import profile_lines, shape_lines
 
 _WORDS = {
     "full": "attends to every token",
@@ -57,24 +54,32 @@ def present(
         LlamarigError: the file is no GGUF model, is damaged, or cannot be had.
 
     """
-    place = Place(Hub(environment.get("HF_ENDPOINT") or HUGGING_FACE, environment.get("HF_TOKEN") or None), stores)
-    model = read_model(name, _opener(name, place.hub))
+    hub = Hub(environment.get("HF_ENDPOINT") or HUGGING_FACE, environment.get("HF_TOKEN") or None)
+    model = read_model(name, _opener(name, hub))
     data = _facts(model)
     lines = _summary(model, data)
     if wanted.tensors:
         data["tensors"] = [_tensor(tensor) for tensor in model.shape.tensors]
         lines += _tensor_table(model.shape)
     if wanted.shape:
+        from llamarig.gguf.yaml import shape_lines  # noqa: PLC0415  most commands write no YAML
+
         data["shape"] = model.shape.to_dict()
         lines = list(shape_lines(data["shape"]))
     if wanted.profile is not None:
-        data["profile"], lines = _profile(name, model, place, wanted)
+        data["profile"], lines = _profile(name, model, hub, stores, wanted)
     return data, lines
 
 
-def _profile(name: str, model: ModelFile, place: Place, wanted: Wanted) -> tuple[dict[str, Any], list[str]]:
-    said = wanted.mmproj
-    projector = read_model(said, _opener(said, place.hub)) if said is not None else None
+def _profile(
+    name: str, model: ModelFile, hub: Hub, stores: tuple[str, ...], wanted: Wanted
+) -> tuple[dict[str, Any], list[str]]:
+    from llamarig.cli.progress import Reading  # noqa: PLC0415
+    from llamarig.gguf.draft import Place, draft_profile, local_bytes  # noqa: PLC0415
+    from llamarig.gguf.yaml import profile_lines  # noqa: PLC0415
+
+    place, said = Place(hub, stores), wanted.mmproj
+    projector = read_model(said, _opener(said, hub)) if said is not None else None
     with Reading(local_bytes(model, projector), quiet=wanted.quiet) as reading:
         draft = draft_profile(name, model, place, name=wanted.profile, projector=projector, progress=reading.more)
     return draft.to_dict(), list(profile_lines(draft))

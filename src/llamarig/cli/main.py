@@ -201,7 +201,7 @@ def plan(
         _check_plan(service, inventory, as_json=as_json)
         return
     try:
-        data, lines = present(_root(), service, inventory, limit, svg)
+        data, lines = present(_root(), service, inventory, limit, svg, as_json=as_json)
     except LlamarigError as error:
         fail("plan", error, as_json=as_json)
     finish("plan", data, lines, as_json=as_json)
@@ -506,9 +506,12 @@ def gguf(
 ) -> None:
     """Say what the header of a GGUF model says: shape, attention layer by layer, quantisation, parts.
 
-    Weights are never read, except for --profile of a file on this machine: its sha256 takes reading all of it. Of a
-    split model any part may be named. hf:OWNER/REPOSITORY/FILE[@REVISION] names a file of the hub at HF_ENDPOINT, by
-    default huggingface.co, as the address of its page there does; HF_TOKEN is sent to that hub alone.
+    Of a split model any part may be named. hf:OWNER/REPOSITORY/FILE[@REVISION] names a file of the hub at HF_ENDPOINT,
+    by default huggingface.co, and so does the address of its page there; HF_TOKEN is sent to that hub alone. Weights
+    are never read, but by --profile of a file on this machine: its sha256 takes reading all of it.
+
+    --profile prints all that a host needs to serve the model: its files with size, sha256 and where they are, and its
+    shape. docs/how-to/add-a-model.md says how to go on.
 
     \b
     Examples:
@@ -520,23 +523,30 @@ def gguf(
       llamarig gguf model.gguf --profile eyes --mmproj mmproj.gguf
     """  # noqa: D301
     from llamarig.cli.gguf import Wanted, present  # noqa: PLC0415
-    from llamarig.gguf.draft import NAME  # noqa: PLC0415
 
     if file is None and profile:
         file, profile = profile, ""  # --profile FILE: what follows is no name then
     if file is None:
         raise click.UsageError("Missing argument 'FILE|URL'.")
-    if profile and not NAME.fullmatch(profile):
-        why = f"{profile!r} is no name of a profile: letters, digits, and . _ - after the first of them."
-        raise click.BadParameter(why, param_hint="--profile")
     if mmproj is not None and profile is None:
         raise click.UsageError("--mmproj goes with --profile.")
+    stores = () if profile is None else _stores()
+    if profile:
+        _check_profile_name(profile)
     try:
         wanted = Wanted(tensors=tensors, shape=shape, profile=profile, mmproj=mmproj, quiet=as_json)
-        data, lines = present(file, os.environ, _stores(), wanted)
+        data, lines = present(file, os.environ, stores, wanted)
     except LlamarigError as error:
         fail("gguf", error, as_json=as_json)
     finish("gguf", data, lines, as_json=as_json)
+
+
+def _check_profile_name(name: str) -> None:
+    from llamarig.gguf.draft import NAME  # noqa: PLC0415
+
+    if not NAME.fullmatch(name):
+        why = f"{name!r} is no name of a profile: letters, digits, and . _ - after the first of them."
+        raise click.BadParameter(why, param_hint="--profile")
 
 
 def _stores() -> tuple[str, ...]:

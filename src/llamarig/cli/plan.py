@@ -40,6 +40,7 @@ class Host:
         cards: a line for each card.
         warnings: what a person should know.
         incomplete: why it cannot be deployed yet.
+        uuids: of its cards, in the order of the bus; none where nobody declared them here.
         deployed: whether this is the host itself, and not its inventory.
 
     """
@@ -53,6 +54,7 @@ class Host:
     cards: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     incomplete: tuple[Missing, ...] = ()
+    uuids: tuple[str, ...] = ()
     deployed: bool = False
 
     @property
@@ -79,32 +81,54 @@ class Host:
 
 
 def present(
-    root: Path, service: str | None, inventory: Path | None, limit: str | None, svg: Path | None = None
+    root: Path, service: str | None, inventory: Path | None, limit: str | None, svg: Path | None, *, as_json: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what ``llamarig plan`` says, for programs and for people; with ``svg`` write it as a picture too.
+    """Return what ``llamarig plan`` says, for programs or for people: a large fleet is not said twice.
+
+    With ``svg`` it is written as a picture too.
 
     Raises:
         LlamarigError: no such service, the inventory has problems, or the picture cannot be written.
 
     """
     hosts = [_this_host(root, service)] if inventory is None else _of_inventory(inventory, service, limit)
-    terminal = Terminal.here()
-    lines: list[str] = []
-    for names, host in _alike(hosts, terminal):
-        if inventory is not None and not service:
-            lines += [terminal.style(line, bold=True) for line in wrapped(f"{hosts_named(names)}:", terminal, "")]
-        lines += _detail(host, terminal, names) if service else panel_lines(_panel(host), terminal)
-        lines.append("")
-    data: dict[str, Any] = {"hosts": {host.name: host.to_dict() for host in hosts}}
-    data = data if inventory is not None else hosts[0].to_dict()
     if svg is not None:
-        from llamarig.cli.svg import drawing  # noqa: PLC0415  only few want a picture
+        svg.write_text(_drawn(hosts), encoding="utf-8")
+    if not as_json:
+        lines = list(_lines(hosts, whole=service is None, named=inventory is not None))
+        return {}, [*lines, "", f"wrote {svg}"] if svg is not None else lines
+    told = {host.name: host.to_dict() for host in hosts}
+    data = told[hosts[0].name] if inventory is None else {"hosts": told}
+    return data | ({} if svg is None else {"svg": str(svg)}), []
 
-        panels = [replace(_panel(host), hosts=names) for names, host in _alike(hosts, terminal)]
-        svg.write_text(drawing(panels), encoding="utf-8")
-        data["svg"] = str(svg)
-        lines += [f"wrote {svg}", ""]
-    return data, lines[:-1]
+
+def picture(inventory: Path, service: str | None = None, limit: str | None = None) -> str:
+    """Return the picture of an inventory's plans, or of those of one service, as SVG.
+
+    Raises:
+        LlamarigError: no such service, or the inventory has problems.
+
+    """
+    return _drawn(_of_inventory(inventory, service, limit))
+
+
+def _drawn(hosts: Sequence[Host]) -> str:
+    from llamarig.cli.svg import drawing  # noqa: PLC0415  only few want a picture
+
+    return drawing([replace(_panel(host), hosts=names) for names, host in _alike(hosts)])
+
+
+def _lines(hosts: Sequence[Host], *, whole: bool, named: bool) -> Iterator[str]:
+    terminal = Terminal.here()
+    for number, (names, host) in enumerate(_alike(hosts)):
+        if number:
+            yield ""
+        if not whole:
+            yield from _detail(host, terminal, names)
+            continue
+        if named:
+            yield from (terminal.style(line, bold=True) for line in wrapped(f"{hosts_named(names)}:", terminal, ""))
+        yield from panel_lines(_panel(host), terminal)
 
 
 def _this_host(root: Path, service: str | None) -> Host:
@@ -137,6 +161,7 @@ def _of_inventory(inventory: Path, service: str | None, limit: str | None) -> li
                 default=plan.default_service,
                 memory=plan.hardware["memory_mib"] - plan.hardware["reserve_mib"],
                 cards=card_lines(plan.hardware),
+                uuids=tuple(card["uuid"] for card in plan.hardware["gpus"]),
                 warnings=(*wanted, *(text for spec in specs for text in _published(spec))),
                 incomplete=_incomplete(plan.incomplete, service),
             )
@@ -186,6 +211,9 @@ def _together(host: Host) -> Iterator[str]:
     """Say which services fit side by side: every largest set, or how many pairs where there are too many sets."""
     if len(host.all_specs) < 2:  # noqa: PLR2004  nothing can stand beside one
         return
+    if len(host.specs) < len(host.all_specs):
+        yield from (f"{spec.service} fits beside {_beside(host, spec)}." for spec in host.specs)
+        return
     sets = list(islice(budget.together(host.all_specs, host.limit), _MOST_SETS + 1))
     if not sets:
         yield "No two of these services fit side by side."
@@ -207,14 +235,31 @@ def _said_once(warnings: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{', '.join(names)}: {text}" if any(names) else text for text, names in services.items())
 
 
-def _alike(hosts: Sequence[Host], terminal: Terminal) -> Iterator[tuple[tuple[str, ...], Host]]:
-    """Yield hosts of which all reads the same together, with all their names."""
-    groups: dict[str, list[Host]] = {}
+def _alike(hosts: Sequence[Host]) -> Iterator[tuple[tuple[str, ...], Host]]:
+    """Yield hosts that differ in nothing but their names and their cards' UUIDs together, with all their names."""
+    groups: dict[tuple[object, ...], list[Host]] = {}
     for host in hosts:
-        text = "\n".join(panel_lines(_panel(host), terminal))
-        groups.setdefault(text, []).append(host)
+        cards = {uuid: number for number, uuid in enumerate(host.uuids)}
+        services = tuple(_seen(spec, cards) for spec in host.all_specs)
+        shown = tuple(spec.service for spec in host.specs)
+        about = (host.cards, host.default, host.warnings, host.incomplete)
+        groups.setdefault((*about, shown, services), []).append(host)
     for group in groups.values():
         yield tuple(host.name for host in group), group[0]
+
+
+def _seen(spec: Spec, cards: Mapping[str, int]) -> tuple[object, ...]:
+    """Return all that is shown of a service, its cards by their places."""
+    memory = spec.memory
+    takes: tuple[object, ...] = ()
+    if memory is not None:
+        devices = tuple(replace(device, uuid="") for device in memory.devices)
+        takes = (devices, memory.host, memory.shape, tuple(memory.unknown))
+    return (
+        *(spec.service, spec.profile, spec.strategy, spec.asked, spec.reason, spec.bind, spec.port, spec.memory_mib),
+        *(spec.image, spec.api_key_file, tuple(spec.considered), tuple(spec.argv), tuple(spec.files)),
+        *(tuple(cards.get(uuid, -1) for uuid in spec.gpus), takes),
+    )
 
 
 def _detail(host: Host, terminal: Terminal, names: Sequence[str]) -> Iterator[str]:
@@ -246,8 +291,6 @@ def _labelled(label: str, text: str, terminal: Terminal) -> list[str]:
 
 
 def _facts(host: Host, spec: Spec) -> Mapping[str, Sequence[str]]:
-    others = [other for other in host.all_specs if other is not spec]
-    beside = [other.service for other in others if budget.fits([spec, other], host.limit)]
     key = ", with API key" if spec.api_key_file else ""
     return {
         "why": [spec.reason],
@@ -256,10 +299,16 @@ def _facts(host: Host, spec: Spec) -> Mapping[str, Sequence[str]]:
         "address": [f"{spec.bind}:{spec.port}{key}"],
         "file": [f"{item.path} ({gib(item.bytes >> 20)} GiB)" if item.bytes else item.path for item in spec.files],
         "memory limit": [f"{gib(spec.memory_mib)} GiB"],
-        **({"fits beside": [", ".join(beside) or "none of the other services"]} if others else {}),
+        **({"fits beside": [_beside(host, spec)]} if len(host.all_specs) > 1 else {}),
         **({"what leaves": list(_leaving(host, spec))} if host.deployed else {}),
         "settings": [f"llamarig explain {spec.service} says where each comes from"],
     }
+
+
+def _beside(host: Host, spec: Spec) -> str:
+    others = [other for other in host.all_specs if other.service != spec.service]
+    fit = [other.service for other in others if budget.fits([spec, other], host.limit)]
+    return ", ".join(fit) or "none of the other services"
 
 
 def _leaving(host: Host, spec: Spec) -> Iterator[str]:

@@ -129,10 +129,11 @@ class _Page:
 
     def _head(self) -> None:
         """Say what the colours are over the bars, and name the columns of numbers."""
+        left = _EDGE + _LABEL
         for place, name in enumerate((*PARTS, "free")):
-            left = _EDGE + _LABEL + place * _BAR // 6
             self.elements.append(f'<rect {_fill(name)} x="{left}" y="{self.y - 9}" width="9" height="9"/>')
             self.elements.append(f'<text class="soft small" x="{left + 12}" y="{self.y}">{name}</text>')
+            left += 23 + round(6.8 * len(name))
             right = _EDGE + _LABEL + _BAR + (place + 1) * _NUMBER
             self.elements.append(f'<text class="number soft small" x="{right}" y="{self.y}">{name}</text>')
         self._text("soft small", "GiB")

@@ -87,8 +87,12 @@ def fits(specs: Sequence[Spec], host_mib: int | None = None) -> bool:
 
 def pairs(specs: Sequence[Spec], host_mib: int | None = None) -> list[tuple[str, str]]:
     """Return every pair of services that fit together, in the order of ``specs``."""
-    limit = _limit(specs, host_mib)
-    return [(one.service, other.service) for one, other in combinations(specs, 2) if fits([one, other], limit)]
+    scales = _Scales(specs, host_mib)
+    return [
+        (specs[one].service, specs[other].service)
+        for one, other in combinations(range(len(specs)), 2)
+        if scales.bear([one, other])
+    ]
 
 
 def together(specs: Sequence[Spec], host_mib: int | None = None) -> Iterator[tuple[str, ...]]:
@@ -96,9 +100,9 @@ def together(specs: Sequence[Spec], host_mib: int | None = None) -> Iterator[tup
 
     There can be very many of them; the first come at once.
     """
-    limit = _limit(specs, host_mib)
-    alone = [number for number, spec in enumerate(specs) if fits([spec], limit)]
-    for chosen in _maximal(specs, limit, [], alone, []):
+    scales = _Scales(specs, host_mib)
+    alone = [number for number in range(len(specs)) if scales.bear([number])]
+    for chosen in _maximal(scales, [], alone, []):
         if len(chosen) > 1:
             yield tuple(specs[number].service for number in sorted(chosen))
 
@@ -159,37 +163,63 @@ def _limit(specs: Sequence[Spec], host_mib: int | None) -> int:
     return host_mib if host_mib is not None else max((spec.memory_mib for spec in specs), default=0)
 
 
-def _maximal(
-    specs: Sequence[Spec], limit: int, chosen: list[int], may: list[int], tried: list[int]
-) -> Iterator[list[int]]:
-    """Yield the maximal sets that hold ``chosen``, some of ``may`` and none of ``tried``, as numbers of specs.
+class _Scales:
+    """Weighs sets of the same services again and again, as ``fits`` weighs one."""
+
+    def __init__(self, specs: Sequence[Spec], host_mib: int | None) -> None:
+        self._host = _limit(specs, host_mib)
+        self._taken = [host_need(spec) for spec in specs]
+        self._room: dict[str, int] = {}
+        # MiB that each takes of each card; None where that is not predicted, and so all of it.
+        self._cards: list[dict[str, int | None]] = []
+        for spec in specs:
+            known = {part.uuid: part.taken for part in _parts(spec)} if predicted(spec) else {}
+            self._cards.append({uuid: known.get(uuid) for uuid in spec.gpus})
+            for part in _parts(spec):
+                room = part.memory - part.kept
+                self._room[part.uuid] = min(self._room.get(part.uuid, room), room)
+
+    def bear(self, numbers: Sequence[int]) -> bool:
+        """Say whether these services fit together."""
+        if sum(self._taken[number] for number in numbers) > self._host:
+            return False
+        total: dict[str, int | None] = {}
+        for number in numbers:
+            for uuid, taken in self._cards[number].items():
+                if uuid not in total:
+                    total[uuid] = taken
+                    continue
+                before = total[uuid]
+                if taken is None or before is None:
+                    return False
+                total[uuid] = before + taken
+        return all(taken is None or taken <= self._room[uuid] for uuid, taken in total.items())
+
+
+def _maximal(scales: _Scales, chosen: list[int], may: list[int], tried: list[int]) -> Iterator[list[int]]:
+    """Yield the maximal sets that hold ``chosen``, some of ``may`` and none of ``tried``.
 
     What does not fit does not fit with more either, so each branch keeps only candidates that fit with what it has.
     """
-
-    def beside(numbers: list[int], others: list[int]) -> list[int]:
-        return [other for other in others if fits([specs[number] for number in [*numbers, other]], limit)]
-
-    if fits([specs[number] for number in [*chosen, *may]], limit):
-        if not beside([*chosen, *may], tried):
+    if scales.bear([*chosen, *may]):
+        if not any(scales.bear([*chosen, *may, other]) for other in tried):
             yield [*chosen, *may]
         return
     tried = list(tried)
     for place, number in enumerate(may):
-        with_it = [*chosen, number]
-        yield from _maximal(specs, limit, with_it, beside(with_it, may[place + 1 :]), beside(with_it, tried))
+        one = [*chosen, number]
+        later = [other for other in may[place + 1 :] if scales.bear([*one, other])]
+        yield from _maximal(scales, one, later, [other for other in tried if scales.bear([*one, other])])
         tried.append(number)
 
 
 def _on_card(uuid: str, users: Sequence[Spec]) -> Shortage | None:
     parts = [part for spec in users for part in _parts(spec) if part.uuid == uuid]
     where = parts[0].name if parts else uuid
-    if len(users) > 1 and not all(predicted(spec) for spec in users):
-        return Shortage(where, _names(users), None, None)
-    if not parts:
-        return None
+    if not all(predicted(spec) for spec in users):
+        return Shortage(where, _names(users), None, None) if len(users) > 1 else None
     needed = sum(part.taken for part in parts)
-    available = min(part.memory - part.kept for part in parts)
+    available = min((part.memory - part.kept for part in parts), default=0)
     return Shortage(where, _names(users), needed, available) if needed > available else None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -28,9 +28,7 @@ _COMMON_WORDS: Final = {"agent", "plan", "verify"}
 # Results of roles that ran before in the same run.
 _ROLES_OWN: Final = {"plan_host", "preflight_host", "preflight_platform", "preflight_stack"}
 _JINJA: Final = re.compile(r"\{[{%#]|^#jinja2:")
-_RESULT: Final = re.compile(rf"\b({'|'.join(sorted(_ROLES_OWN))})\b")
 _TEMPLATE: Final = object()
-_TEMPLATE_OF_RESULTS: Final = object()
 
 
 class Templar(Protocol):
@@ -100,21 +98,17 @@ class Border:
 
     def _templated(self, value: object, templar: Templar) -> object:
         """Return a value templated, in plain types; what holds no template is the same for every host that has it."""
-        found = self._known(value)
-        return plain(templar.template(value)) if _is_template(found) else found
-
-    def _known(self, value: object) -> object:
-        """Return what a value is without being templated, looked at once for all hosts that have it."""
         found = self._plain.get(id(value))
         if found is None:
             # The value is kept beside what became of it, so that its id stays its own.
             found = self._plain[id(value)] = (value, _literal(value))
-        return found[1]
+        return plain(templar.template(value)) if found[1] is _TEMPLATE else found[1]
 
     def _role_problems(self, host: str, variables: Mapping[str, Any], templar: Templar) -> list[Problem]:
         """Check every role input that the inventory sets against its role's argument spec, before any role runs.
 
-        Inputs that depend on the host itself cannot be templated yet, and are not the inventory's to get wrong.
+        What the fleet layer hands from the plan to the roles is not the inventory's to get wrong. Nor are inputs that
+        depend on the host itself; they cannot be templated yet.
         """
         problems = []
         for role, options in self._roles.items():
@@ -124,7 +118,7 @@ class Border:
                     near = difflib.get_close_matches(name, options, n=1)
                     remedy = f"did you mean {near[0]}?" if near else f"roles/{role}/README.md lists its variables"
                     problems.append(Problem(host, name, f"is no variable of the role {role}", remedy))
-                elif name in options and self._known(variables[name]) is not _TEMPLATE_OF_RESULTS:
+                elif name in options and not (name in self._handed and variables[name] == self._handed[name]):
                     try:
                         said[name] = self._templated(variables[name], templar)
                     except AnsibleError:
@@ -144,33 +138,28 @@ class Border:
             for path in sorted(self._root.glob("roles/*/meta/argument_specs.yml"))
         }
 
+    @cached_property
+    def _handed(self) -> dict[str, Any]:
+        """What the fleet layer hands to the roles, by variable."""
+        handed: dict[str, Any] = self._load(str(self._root / "group_vars/gpu_hosts/roles.yml"))
+        return handed
+
 
 def _beginning(variables: Iterable[str], role: str) -> list[str]:
     return [name for name in variables if name.startswith(f"{role}_") and name not in _ROLES_OWN]
 
 
 def _literal(value: object) -> object:
-    """Return a value of plain types; or that Ansible has to be asked what it is, and whether it can know yet."""
+    """Return a value of plain types; ``_TEMPLATE`` where Ansible has to be asked what it is."""
     if isinstance(value, Mapping):
         pairs = {str(key): _literal(item) for key, item in value.items()}
-        return next(_templates(pairs.values()), pairs)
+        return _TEMPLATE if any(item is _TEMPLATE for item in pairs.values()) else pairs
     if isinstance(value, list):
         items = [_literal(item) for item in value]
-        return next(_templates(items), items)
-    if isinstance(value, str) and _JINJA.search(value):
-        return _TEMPLATE_OF_RESULTS if _RESULT.search(value) else _TEMPLATE
-    return plain(value) if value is None or isinstance(value, (str, bool, int, float)) else _TEMPLATE
-
-
-def _templates(items: Iterable[object]) -> Iterator[object]:
-    """Yield what a template among these makes of the whole."""
-    found = [item for item in items if _is_template(item)]
-    if found:
-        yield _TEMPLATE_OF_RESULTS if any(item is _TEMPLATE_OF_RESULTS for item in found) else _TEMPLATE
-
-
-def _is_template(item: object) -> bool:
-    return item is _TEMPLATE or item is _TEMPLATE_OF_RESULTS
+        return _TEMPLATE if any(item is _TEMPLATE for item in items) else items
+    if isinstance(value, str):
+        return _TEMPLATE if _JINJA.search(value) else plain(value)
+    return plain(value) if value is None or isinstance(value, (bool, int, float)) else _TEMPLATE
 
 
 def plain(value: object) -> object:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,12 @@ def plan_inventory(inventory: Path, limit: str | None = None) -> dict[str, Plan]
         border = Border(ROOT, loader.load_from_file)
         plans: dict[str, Plan] = {}
         problems: list[Problem] = []
-        for host, variables, templar in _hosts(loader, inventory, limit):
-            try:
-                plans[host], _ = border.plan(host, variables, templar, only_plan=True)
-            except ConfigError as error:
-                problems += error.problems
+        with _uncollected():
+            for host, variables, templar in _hosts(loader, inventory, limit):
+                try:
+                    plans[host], _ = border.plan(host, variables, templar, only_plan=True)
+                except ConfigError as error:
+                    problems += error.problems
     except (AnsibleError, SystemExit) as error:  # it leaves where the locale is not UTF-8
         raise _unread(inventory, "planned", str(error)) from error
     if problems:
@@ -72,6 +75,18 @@ def _hosts(loader: Any, inventory: Path, limit: str | None) -> Iterator[tuple[st
     for host in manager.get_hosts("gpu_hosts"):
         found = variables.get_vars(play=play, host=host)
         yield host.name, found, Templar(loader=loader, variables=found)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let garbage lie: nearly all of a fleet's objects stay, and looking through them took a quarter of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @cache

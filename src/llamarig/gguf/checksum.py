@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +18,8 @@ def sha256(path: str, size: int, progress: Callable[[int], None]) -> str:
         GgufError: the file cannot be read, or is not of this size any more.
 
     """
+    import hashlib  # noqa: PLC0415  it loads OpenSSL, and of most models only the header is read
+
     source = FileSource(path)
     try:
         digest, read = hashlib.sha256(), 0

@@ -126,7 +126,7 @@ def _check_kinds(model: ModelFile, projector: ModelFile | None) -> None:
 
 
 def _kind(model: ModelFile) -> str:
-    """Return what a file says it is: llama.cpp's converters write general.type since 2024, and clip before that."""
+    """Return what a file says it is; projectors that are older than general.type say it by their architecture."""
     said = model.general.get("general.type")
     return "clip" if model.shape.architecture == "clip" else str(said) if said else "model"
 

@@ -33,8 +33,9 @@ from llamarig.lab.models import Say
 
 __all__ = ["Judge", "Parts", "RefusedError", "Served"]
 
-_FIRST_PORT: Final = 50060
-_SERVER_PORT: Final = 50050
+# Below the range from which the kernel takes ports for clients (32768 and up): one of theirs would be in the way.
+_FIRST_PORT: Final = 20060
+_SERVER_PORT: Final = 20050
 _PID: Final = "/tmp/server.pid"  # noqa: S108  in a container of our own
 _LIFETIME_SECONDS: Final = 7200  # the container ends by itself where its judge could not end it
 _KILLED: Final = 137

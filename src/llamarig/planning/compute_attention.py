@@ -6,7 +6,7 @@ from typing import Final
 
 from llamarig.config.attention import Layer
 from llamarig.planning.compute_builder import F16, F32, I32, I64, Builder, Finish
-from llamarig.planning.compute_case import cells, number, packed
+from llamarig.planning.compute_case import cells, number, packed, row_bytes
 from llamarig.planning.compute_graph import Node
 
 _ROTATED: Final = 64  # llama_kv_cache rotates keys and values of heads of multiples of this when they are packed
@@ -23,7 +23,7 @@ def full(build: Builder, layer: Layer, x: Node) -> Finish:
         wide = build.product("attn_q", x)
         gated = wide if wide.size > width else None  # queries with a gate of their own width (Qwen3-Next)
         q = _rotated(build, layer, _turned(build, "attn_q", wide, width), "k")
-        if "attn_k" in has and (layer.cached or layer.mtp):
+        if layer.cached or layer.mtp:
             _keys_and_values(build, layer, x)
     attended = _attended(build, layer, q, has["attn_output"][0] * row)
 
@@ -117,13 +117,28 @@ def _attended(build: Builder, layer: Layer, q: Node, size: int, mask: Node | Non
     """Let queries look at the cache (build_attn_mha)."""
     graph = build.graph
     mask = mask or _mask(build, layer)
+    keys, values = _shared(build, layer)
     if build.case.flash:
-        out = graph.add(size + _unpacked(build, layer), q, mask)
+        out = graph.add(size + _unpacked(build, layer), q, *keys, *values, mask)
     else:
-        kq = graph.add(cells(build.case.settings, layer.window) * q.size // layer.key_length, q)
-        out = graph.add(size, graph.add(size, graph.over(kq.size, kq, mask)))
+        kq = graph.add(cells(build.case.settings, layer.window) * q.size // layer.key_length, *keys, q)
+        out = graph.add(size, graph.add(size, *values, graph.over(kq.size, kq, mask)))
     build.expanded = len(graph.nodes)
     return out
+
+
+def _shared(build: Builder, layer: Layer) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """Return keys and values of another layer's cache (Gemma 3n, 4): they cross where that lies on another device."""
+    if layer.cached or layer.mtp or build.kept == build.unit:
+        return (), ()
+    settings = build.case.settings
+    streams = 1 if settings.unified else build.slots
+    tokens = cells(settings, layer.window) * streams
+    kinds = ((settings.type_k, layer.key_length), (settings.type_v, layer.value_length))
+    keys, values = (
+        build.elsewhere(tokens * row_bytes(kind, layer.kv_heads * length), build.kept) for kind, length in kinds
+    )
+    return (keys,), (values,)
 
 
 def _unpacked(build: Builder, layer: Layer) -> int:
@@ -194,6 +209,5 @@ def _sparse_mask(build: Builder, layer: Layer, x: Node, qr: Node) -> Node:
         build.chosen_tokens = graph.add(top, graph.add(top, score))
     mask = _mask(build, layer)
     nothing = graph.add(mask.size, mask)
-    tokens = (build.chosen_tokens,) if build.chosen_tokens else ()
-    graph.add(0, *tokens)
+    graph.add(0, *(node for node in (build.zeros, build.chosen_tokens) if node))
     return graph.add(mask.size, nothing, mask)

@@ -12,6 +12,7 @@ from typing import Final
 
 from llamarig.config.attention import Layer
 from llamarig.planning import compute_attention as attention
+from llamarig.planning import compute_gemma3n as gemma3n
 from llamarig.planning import compute_network as network
 from llamarig.planning import compute_recurrent as recurrent
 from llamarig.planning.compute_builder import I32, I64, Builder, Finish
@@ -37,6 +38,30 @@ def graph(case: Case, placed: Sequence[Placed], unit: int, *, rough: bool) -> Gr
     return build.graph
 
 
+def draft(case: Case, placed: Placed, unit: int) -> Graph:
+    """Build the graph of the context that predicts further tokens (graph_mtp of models/glm4-moe.cpp and others).
+
+    Raises:
+        KeyError: the block lacks a tensor that it should have.
+
+    """
+    build = Builder(case)
+    model = _Model(build, unit)
+    size = build.embedding * build.batch_row
+    nodes = build.graph
+    tokens = build.input("inp_tokens", I32 * build.rows)
+    hidden = build.input("mtp_h_input", size)
+    embd = nodes.add(size, tokens, place=case.host)
+    build.enter(placed)
+    h_norm = build.norm_view(hidden, "nextn.hnorm", size)
+    joined = nodes.add(2 * size, build.norm_view(embd, "nextn.enorm", size), h_norm)
+    x = build.product("nextn.eh_proj", joined)
+    x = model.block(placed, x, last=False)
+    build.last = True
+    model.finish(build.chosen(x))
+    return nodes
+
+
 class _Model:
     """Puts blocks together."""
 
@@ -44,15 +69,18 @@ class _Model:
         self.build = build
         self.graph = build.graph
         self.output = unit
-        self.pictures: list[Node] = []  # what deepstack adds to the first blocks' results (models/qwen3vl.cpp)
+        self.streams = "altup_proj.weight" in build.case.shape.by_name
+        self.pictures: Node | None = None  # what is added to the first blocks' results (models/qwen3vl.cpp)
         self.token_inputs: Node | None = None  # what each block adds for each token (models/gemma4.cpp)
+        self.project = False  # whether that has been projected
 
     # -- the ends ------------------------------------------------------------------------------------------------------
 
     def start(self) -> Node:
         """Embed the tokens (build_inp_embd), and a second time for a batch that mixes tokens and vectors."""
         build, graph, host = self.build, self.graph, self.build.case.host
-        self.tokens_of_blocks()
+        if not self.streams:
+            self.tokens_of_blocks()
         size = build.embedding * build.batch_row
         pictures = number(build.case.shape, "n_deepstack_layers")
         wide = size * (1 + pictures)
@@ -64,15 +92,20 @@ class _Model:
         embd = graph.add(size, tokens, place=host)
         mixed = graph.add(size, mixed_tokens, place=host)
         if pictures:
-            padded = graph.add(wide, embd)
+            self.pictures = graph.add(wide, embd)
             mixed = graph.add(wide, mixed)
-            self.pictures = [padded] * pictures
-            embd = graph.view(padded, size)
+            embd = graph.view(self.pictures, size)
         graph.add(wide, inp_mixed_embd)  # set_rows writes into this copy, nothing reads it: it is never freed
         graph.add(0, mixed, inp_mixed_slots)
         if build.traits.scaled or build.case.shape.metadata.get("embedding_scale"):
             embd = graph.over(size, embd)
         self.embedded = embd
+        if self.streams:
+            self.tokens_of_blocks()
+            build.unit = self.output
+            if self.token_inputs:
+                self.token_inputs = graph.over(self.token_inputs.size, self.token_inputs)
+            embd = gemma3n.start(build, embd)
         build.expanded = len(graph.nodes)
         return embd
 
@@ -82,6 +115,8 @@ class _Model:
         tensor = shape.by_name.get("output.weight") or shape.by_name.get("token_embd.weight")
         vocabulary = tensor.elements // tensor.dimensions[0] if tensor else shape.vocabulary
         build.unit, build.last = self.output, False
+        if self.streams:
+            x = gemma3n.finish(build, x)
         build.widths, build.bytes = {"output_norm": (build.embedding,)}, {"output": tensor.bytes if tensor else 0}
         x = build.norm(x, "output_norm", pinned=False)
         build.weighted(self.graph.add(vocabulary * build.out_row, x), "output")
@@ -90,13 +125,17 @@ class _Model:
 
     def block(self, placed: Placed, x: Node, *, last: bool) -> Node:
         """Add one block, and return its output."""
-        self.build.enter(placed.kind, placed.unit, placed.experts, last=last)
-        held = [*self.strange(placed.kind.strange, x), *self.zeros(placed)]
-        x = self.known_block(placed.kind.layer, x)
-        if self.pictures:
-            x = self.graph.over(x.size, x, self.pictures.pop())
+        self.build.enter(placed, last=last)
+        held = self.strange(placed.kind.strange, x)
+        self.build.zeros = self.zeros(placed)
+        if "altup_router" in placed.kind.widths:
+            x = gemma3n.block(self.build, placed.kind.layer, x, self.token_input)
+        else:
+            x = self.known_block(placed.kind.layer, x)
+        if placed.early and self.pictures:
+            x = self.graph.over(x.size, x, self.pictures)
         if held:
-            self.graph.add(0, *held, place=placed.unit)
+            self.graph.add(0, *held)
         return x
 
     def strange(self, names: Sequence[str], x: Node) -> list[Node]:
@@ -112,7 +151,7 @@ class _Model:
     def rough_block(self, placed: Placed, x: Node) -> Node:
         """Add a block of which only the widths are known."""
         build = self.build
-        build.enter(placed.kind, placed.unit, placed.experts)
+        build.enter(placed)
         matrices = [name for name, size in build.widths.items() if len(size) > 1]
         return self.graph.add(x.size, x, *self.strange(matrices, x), place=placed.unit)
 
@@ -145,7 +184,7 @@ class _Model:
             out = network.feed_forward(build, build.norm(inner, before))
         out = self.sum(build.norm(out, "post_ffw_norm", pinned=False), inner)
         if "inp_gate" in has and "proj" in has:
-            out = self.token_input(out)
+            out = self.add_token_input(out)
         return build.weighted(graph.over(out.size, out), "layer_output_scale") if "layer_output_scale" in has else out
 
     def sum(self, out: Node, x: Node) -> Node:
@@ -177,13 +216,13 @@ class _Model:
 
     # -- what few architectures have -----------------------------------------------------------------------------------
 
-    def zeros(self, placed: Placed) -> list[Node]:
+    def zeros(self, placed: Placed) -> Node | None:
         """Hold what attention to chosen tokens writes into masks: a tensor for each block, all there from the start."""
         case = self.build.case
         if "indexer.attn_k" not in placed.kind.widths:
-            return []
+            return None
         top = min(cells(case.settings, 0), number(case.shape, "attention.indexer.top_k"))
-        return [self.graph.leaf(placed.alike * top * self.build.rows * I32, placed.unit)]
+        return self.graph.leaf(placed.alike * top * self.build.rows * I32, placed.unit)
 
     def tokens_of_blocks(self) -> None:
         """Look up what each block adds for each token (build_inp_per_layer)."""
@@ -198,21 +237,35 @@ class _Model:
         tensor = self.build.case.shape.by_name.get("per_layer_token_embd.weight")
         return tensor.dimensions[0] * self.build.batch_row if tensor else 0
 
-    def token_input(self, out: Node) -> Node:
-        """Add what a block adds for each token (models/gemma4.cpp, project_per_layer_inputs where it is first used)."""
+    def add_token_input(self, out: Node) -> Node:
+        """Add what a block adds for each token (models/gemma4.cpp)."""
         build, graph = self.build, self.graph
         gate = build.product("inp_gate", out)
         gate = graph.over(gate.size, gate)
+        inputs = self.token_input()
+        proj = build.product("proj", graph.over(gate.size, gate, *([inputs] if inputs else [])))
+        return graph.over(out.size, out, build.norm(proj, "post_norm"))
+
+    def token_input(self) -> Node | None:
+        """Return what the block at hand adds for each token; on another device than the first, a copy of its part."""
+        build = self.build
+        inputs = self.projected()
+        if inputs and inputs.place != build.unit:
+            return build.elsewhere(inputs.size // max(number(build.case.shape, "block_count"), 1), inputs.place or 0)
+        return inputs
+
+    def projected(self) -> Node | None:
+        """Project what was looked up for the tokens, where it is first needed (project_per_layer_inputs)."""
+        build, graph = self.build, self.graph
         looked_up = self.token_inputs
-        if looked_up and looked_up.place == build.case.host:
+        if looked_up and not self.project:
             size = looked_up.size
-            unit, build.unit = build.unit, self.output
             projected = build.weighted(graph.add(size, self.embedded), "per_layer_model_proj")
             projected = graph.over(size, projected)
             projected = build.weighted(graph.over(size, graph.add(size, projected)), "per_layer_proj_norm")
-            projected = graph.over(size, projected, graph.over(size, looked_up))
-            self.token_inputs = looked_up = graph.add(size, graph.over(size, projected))
-            build.unit = unit
-        inputs = (looked_up,) if looked_up else ()
-        proj = build.product("proj", graph.over(gate.size, gate, *inputs))
-        return graph.over(out.size, out, build.norm(proj, "post_norm"))
+            looked_up = looked_up if self.streams else graph.over(size, looked_up)
+            projected = graph.over(size, projected, looked_up)
+            self.token_inputs = graph.add(size, graph.over(size, projected))
+            self.token_inputs.place = build.unit
+            self.project = True
+        return self.token_inputs

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from llamarig.planning.compute_case import TRAITS, Case, Kind, Traits, number, rows, slots
+from llamarig.planning.compute_case import DRAFTED, TRAITS, Case, Placed, Traits, number, rows, slots
 from llamarig.planning.compute_graph import Graph, Node
 
 F32: Final = 4
@@ -30,12 +30,15 @@ class Builder:
         traits: what the architecture's tensors do not show.
         graph: what is there of it.
         rows: tokens of the batch; ``slots``: sequences they belong to.
+        snapshots: states that a recurrent layer gives back: of every token that may have to be taken back.
         batch_row: bytes of one number for every token; ``out_row``: for every token that gets logits.
         row: one of the two, as the part at hand needs it.
         widths, bytes: dimensions and sizes of the block's tensors.
-        unit: the block's device; ``experts``: that of its experts.
+        unit: the block's device; ``experts``: that of its experts; ``kept``: that of a cache it shares.
+        alike: how many blocks it stands for.
         turns: the block turns queries and keys by their position.
         last: it is the last block.
+        zeros: what sparse attention writes into masks for the chosen tokens.
         chosen_tokens: what the last indexer chose for sparse attention.
         expanded: where the nodes end that the engine has put into its graph; later ones may still be preceded.
 
@@ -47,6 +50,7 @@ class Builder:
         self.graph = Graph()
         self.rows = rows(case.settings)
         self.slots = slots(case.settings)
+        self.snapshots = self.slots * (DRAFTED + 1 if case.settings.mtp else 1)
         self.batch_row = F32 * self.rows
         self.out_row = F32 * case.mode.outputs
         self.row = self.batch_row
@@ -56,17 +60,21 @@ class Builder:
         self.centred = "attention.layer_norm_epsilon" in metadata and "attention.layer_norm_rms_epsilon" not in metadata
         self.widths: Mapping[str, tuple[int, ...]] = {}
         self.bytes: Mapping[str, int] = {}
-        self.unit = self.experts = case.host
+        self.unit = self.experts = self.kept = case.host
+        self.alike = 1
         self.turns = True
         self.last = False
         self.expanded = 0
+        self.zeros: Node | None = None
         self.chosen_tokens: Node | None = None
         self._inputs: dict[str, Node] = {}
 
-    def enter(self, kind: Kind, unit: int, experts: int, *, last: bool = False) -> None:
+    def enter(self, placed: Placed, *, last: bool = False) -> None:
         """Begin a block."""
+        kind = placed.kind
         self.widths, self.bytes, self.turns = kind.widths, kind.bytes, kind.turns
-        self.unit, self.experts, self.last, self.row = unit, experts, last, self.batch_row
+        self.unit, self.experts, self.kept, self.alike = placed.unit, placed.experts, placed.kept, placed.alike
+        self.last, self.row = last, self.batch_row
 
     def input(self, name: str, size: int) -> Node:
         """Return an input, added where it is first used."""
@@ -74,6 +82,13 @@ class Builder:
         if node is None:
             node = self._inputs[name] = self.graph.input(size)
         return node
+
+    def elsewhere(self, size: int, place: int) -> Node:
+        """Return something that lies in another buffer of a device: it takes room where it is copied to.
+
+        Every block looks at it anew and gets a copy of its own, which pipeline parallelism keeps.
+        """
+        return Node(size * (self.alike if self.case.pipelined else 1), (), place)
 
     @property
     def positions(self) -> Node:

@@ -11,13 +11,17 @@ from llamarig.config.attention import Layer, kinds, known
 from llamarig.config.shape import TYPE_BLOCKS, Shape
 from llamarig.planning.layout import Settings
 
+DRAFTED: Final = 3  # --spec-draft-n-max: tokens that MTP layers predict at once
+SPARSE_LAYERS: Final = (
+    10  # n_layer_sparsity (models/gemma3n.cpp): so many layers let only their largest activations count
+)
 _CUDA_HEADS: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576})
 # Matrices that the graphs of compute_blocks and compute_recurrent have a place for.
 _PLACED: Final = re.compile(
     r"attn_(q|k|v|qkv|output|gate|q_a|q_b|kv_a_mqa|k_b|v_b|q_norm|k_norm)"
     r"|ffn_(up|gate|down)(_shexp|_exps)?(\.bias)?|ffn_gate_up_exps|ffn_gate_inp(_shexp)?"
     r"|ssm_(in|out|conv1d|conv1d_[qkv]|x|dt|a|d|norm|ba|alpha|beta|f_a|f_b|g_a|g_b)"
-    r"|indexer\.(attn_k|attn_q_b|proj)|ffn_latent_(up|down)|inp_gate|proj"
+    r"|indexer\.(attn_k|attn_q_b|proj)|ffn_latent_(up|down)|inp_gate|proj|laurel_(l|r)|altup_(router|correct_coef|predict_coef)"
     r"|shortconv\.(conv|in_proj|out_proj)|nextn\..*"
 )
 _PAD: Final = 256  # llama_kv_cache::get_padding
@@ -44,17 +48,29 @@ class Kind:
 
     @property
     def counted(self) -> bool:
-        """Whether it matters how many blocks of this kind there are: each holds something from the start."""
-        return "indexer.attn_k" in self.widths
+        """Whether it matters how many blocks of this kind there are: each holds something while others run."""
+        return "indexer.attn_k" in self.widths or (self.layer.kv_heads > 0 and not self.layer.cached)
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One block to build: its kind, its device, that of its experts, and how many blocks alike it stands for."""
+    """One block to build.
+
+    Attributes:
+        kind: what it is made of.
+        unit: its device.
+        experts: the device of its experts.
+        kept: the device of the cache that it reads where it has none of its own.
+        early: it is one of the first blocks, to which pictures are added.
+        alike: how many blocks alike it stands for, where that matters.
+
+    """
 
     kind: Kind
     unit: int
     experts: int
+    kept: int
+    early: bool = False
     alike: int = 1
 
 
@@ -139,6 +155,7 @@ class Case:
         settings: the server's.
         mode: how the engine reserves.
         host: the number of the host's backend, after those of the devices.
+        pipelined: batches overlap on several devices.
         windowed: some layers have a sliding window, which makes two caches (llama_kv_cache_iswa).
         flash: attention is fused (resolve_fused_ops): asked for, and possible in all layers.
         value_widths: how wide the cache of values is, by the width of the window.
@@ -149,6 +166,7 @@ class Case:
     settings: Settings
     mode: Mode
     host: int
+    pipelined: bool
     windowed: bool
     flash: bool
     value_widths: Mapping[int, int]
@@ -199,6 +217,12 @@ def packed(kind: str) -> bool:
     return TYPE_BLOCKS.get(kind, (1, 1))[0] > 1
 
 
+def row_bytes(kind: str, elements: int) -> int:
+    """Return the bytes of so many numbers of a type (ggml_row_size)."""
+    block, size = TYPE_BLOCKS.get(kind, (1, 2))
+    return elements * size // block
+
+
 def block_kinds(shape: Shape) -> list[Kind]:
     """Return the kind of each block, read once for each shape; blocks that are alike have the same one."""
     found: list[Kind] | None = shape.cache.get("compute_kinds")
@@ -228,6 +252,8 @@ def _read(shape: Shape) -> list[Kind]:
             layer.key_length,
             layer.cached,
             layer.state_elements,
+            layer.index_key_length,
+            shape.architecture == "gemma3n" and layer.number < SPARSE_LAYERS,
         )
         groups.setdefault((*cached, tuple(sorted(widths[block].items()))), []).append(block)
     made: dict[int, Kind] = {}

@@ -28,34 +28,20 @@ class Node:
 
     """
 
-    __slots__ = (
-        "copies",
-        "home",
-        "kept",
-        "offset",
-        "place",
-        "reshaped",
-        "reuses",
-        "root",
-        "size",
-        "sources",
-        "uses",
-        "weight",
-    )
+    weight = 0
+    reshaped = False
+    root: Node | None = None
+    copies: dict[int | None, Node] | None = None
+    uses = 0
+    offset = 0
+    home = _NOWHERE
+    kept = False
 
     def __init__(self, size: int, sources: tuple[Node, ...], place: int | None, *, reuses: bool = False) -> None:
         self.size = -(-size // ALIGNMENT) * ALIGNMENT
-        self.sources = tuple(source.root or source for source in sources)
-        self.root: Node | None = None
-        self.reuses = reuses
+        self.sources = sources
         self.place = place
-        self.weight = 0
-        self.reshaped = False
-        self.kept = False
-        self.uses = 0
-        self.offset = 0
-        self.home = _NOWHERE
-        self.copies: dict[int | None, Node] | None = None
+        self.reuses = reuses
 
 
 class Arena:
@@ -103,12 +89,11 @@ class Arena:
 class Graph:
     """Nodes in the order in which they are computed, and the inputs that the host fills before."""
 
-    __slots__ = ("inputs", "leafs", "nodes")
-
     def __init__(self) -> None:
         self.inputs: list[Node] = []
         self.leafs: list[Node] = []
         self.nodes: list[Node] = []
+        self.viewed = False
 
     def input(self, size: int) -> Node:
         """Add a tensor that the host fills (``ggml_set_input``)."""
@@ -126,18 +111,21 @@ class Graph:
         """Return a part of a tensor."""
         node = Node(size, (), None)
         node.root = root
-        root.reshaped = True
+        root.reshaped = self.viewed = True
         return node
+
+    def _seen(self, sources: tuple[Node, ...]) -> tuple[Node, ...]:
+        return tuple(source.root or source for source in sources) if self.viewed else sources
 
     def add(self, size: int, *sources: Node, place: int | None = None) -> Node:
         """Add an operation whose result needs memory of its own."""
-        node = Node(size, sources, place)
+        node = Node(size, self._seen(sources), place)
         self.nodes.append(node)
         return node
 
     def over(self, size: int, *sources: Node, place: int | None = None) -> Node:
         """Add an operation whose result may take the place of a source that is not needed any more."""
-        node = Node(size, sources, place, reuses=True)
+        node = Node(size, self._seen(sources), place, reuses=True)
         self.nodes.append(node)
         return node
 

@@ -88,7 +88,7 @@ def _delta_net(build: Builder, layer: Layer, x: Node) -> Finish:
     else:
         gate = graph.add(heads, build.product("ssm_alpha", x))
         beta = graph.add(heads, build.product("ssm_beta", x))
-    size = inner * row + layer.state_elements * build.slots * F32
+    size = inner * row + layer.state_elements * build.snapshots * F32
     result = graph.add(size, *normed, convolved, gate, beta, state)
     graph.add(0, result, place=build.unit)
     build.expanded = len(graph.nodes)
@@ -125,7 +125,7 @@ def _delta_attention(build: Builder, layer: Layer, x: Node) -> Finish:
     gate = build.product("ssm_f_b", build.product("ssm_f_a", x))
     gate = graph.add(gate.size, graph.over(gate.size, gate))
     beta = graph.add(has["ssm_beta"][1] * row, build.product("ssm_beta", x))
-    size = channels * row + layer.state_elements * build.slots * F32
+    size = channels * row + layer.state_elements * build.snapshots * F32
     result = graph.add(size, *parts, gate, beta, state)
     graph.add(0, result, place=build.unit)
     build.expanded = len(graph.nodes)
@@ -165,7 +165,7 @@ def _scanned(build: Builder, layer: Layer, x: Node, conv: Node) -> tuple[Node, N
     convolved = graph.over(convolved.size, convolved)
     heads = has["ssm_dt.bias"][0] * row
     dt = build.weighted(graph.over(heads, graph.add(heads, wide)), "ssm_dt.bias")
-    scan = graph.add(inner + layer.state_elements * build.slots * F32, convolved, dt)
+    scan = graph.add(inner + layer.state_elements * build.snapshots * F32, convolved, dt)
     graph.add(0, scan, place=build.unit)
     build.expanded = len(graph.nodes)
     return wide, convolved, scan
@@ -190,7 +190,7 @@ def _mamba(build: Builder, layer: Layer, x: Node) -> Finish:
     convolved = graph.over(inner, convolved)
     x_db = build.product("ssm_x", convolved)
     dt = build.product("ssm_dt", graph.add(has["ssm_dt"][0] * row, x_db))
-    scan = graph.add(inner + layer.state_elements * build.slots * F32, convolved, dt, x_db)
+    scan = graph.add(inner + layer.state_elements * build.snapshots * F32, convolved, dt, x_db)
     graph.add(0, scan, place=build.unit)
     build.expanded = len(graph.nodes)
     return lambda: _gated(build, wide, convolved, scan)

@@ -21,6 +21,12 @@ EXPERTS: Final = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 EXPERTS_PATTERN: Final = r"ffn_(up|down|gate|gate_up)_(ch|)exps"
 # Tensors of the input, which always stay on the CPU (llama-arch.cpp, LLM_TENSOR_LAYER_INPUT).
 _INPUT: Final = ("token_embd", "position_embd", "token_types", "per_layer_token_embd", "masked_embd")
+# Tensors of no block by their names, which are loaded as the first block's (tn(..., 0) in models/gemma4.cpp).
+_FIRST: Final = ("per_layer_model_proj", "per_layer_proj_norm", "hrm_z_l_init")
+# Architectures that load the copy of tied embeddings before the embeddings, so that the CPU holds both too.
+_COPIED_FIRST: Final = frozenset({"gemma3n", "gemma4"})
+# Tokens that MTP layers predict at once (--spec-draft-n-max): each keeps a recurrent state of its own to go back to.
+_DRAFTED: Final = 3
 _PAD: Final = 256
 _F32: Final = 4
 
@@ -106,6 +112,8 @@ def _weights(shape: Shape, *, mtp: bool) -> Weights:
         if block is None:
             if tensor.name.startswith(_INPUT):
                 before += tensor.bytes
+            elif tensor.name.startswith(_FIRST):
+                others[0] += tensor.bytes
             else:
                 head += tensor.bytes
         elif block >= loaded:
@@ -168,7 +176,8 @@ def cache_bytes(shape: Shape, settings: Settings) -> tuple[int, ...]:
     """
     key = ("cache", settings)
     if key not in shape.cache:
-        shape.cache[key] = tuple(_layer_cache(layer, settings) for layer in layers(shape))
+        widest = max((layer.kv_heads * layer.value_length for layer in layers(shape)), default=0)
+        shape.cache[key] = tuple(_layer_cache(layer, settings, widest) for layer in layers(shape))
     found: tuple[int, ...] = shape.cache[key]
     return found
 
@@ -181,10 +190,12 @@ def layers(shape: Shape) -> list[Layer]:
     return found
 
 
-def _layer_cache(layer: Layer, settings: Settings) -> int:
+def _layer_cache(layer: Layer, settings: Settings, widest: int) -> int:
+    """Return the bytes of one block's cache; without flash attention all values are as wide as the widest."""
     tokens, streams = cells(settings)
     slots = max(settings.parallel, 1)
-    total = _F32 * slots * (layer.conv_elements + layer.state_elements)
+    states = slots * (1 + _DRAFTED if settings.mtp else 1)
+    total = _F32 * states * (layer.conv_elements + layer.state_elements)
     if layer.mtp and not settings.mtp:
         return 0
     if not layer.cached and not layer.mtp:
@@ -192,7 +203,8 @@ def _layer_cache(layer: Layer, settings: Settings) -> int:
     if layer.window and not settings.swa_full:
         tokens = _padded(min(tokens, layer.window * (slots if settings.unified else 1) + settings.ubatch))
     row = element_bytes(settings.type_k, layer.kv_heads * layer.key_length)
-    row += element_bytes(settings.type_v, layer.kv_heads * layer.value_length)
+    values = layer.kv_heads * layer.value_length
+    row += element_bytes(settings.type_v, values if settings.flash_attention or not values else widest)
     row += element_bytes(settings.type_k, layer.index_key_length)
     row += element_bytes(settings.type_v, layer.index_value_length)
     return total + tokens * streams * row
@@ -205,9 +217,9 @@ def sequence_state(shape: Shape | None, settings: Settings) -> int:
     """
     if shape is None or not known(shape.architecture):
         return 0
-    one = replace(settings, parallel=1, unified=True)
+    one = replace(settings, parallel=1, unified=True, flash_attention=True, mtp=False)
     kept = [layer for layer in layers(shape) if layer.state_elements or layer.conv_elements or layer.window]
-    return sum(_layer_cache(layer, one) for layer in kept) if not settings.swa_full else 0
+    return sum(_layer_cache(layer, one, 0) for layer in kept) if not settings.swa_full else 0
 
 
 def _padded(tokens: int) -> int:
@@ -232,7 +244,8 @@ def predict(shape: Shape, layout: Layout, settings: Settings) -> Memory:
         on_weights[moved[block]] += held.experts[block]
         on_cache[unit if settings.kv_offload else HOST] += caches[block]
     output = layout.units[held.blocks]
-    on_weights[output] += held.head - (_tied(shape) if output == HOST else 0)
+    once = output == HOST and shape.architecture not in _COPIED_FIRST
+    on_weights[output] += held.head - (_tied(shape) if once else 0)
     computed = compute_buffers(shape, layout, settings)
     unknown = () if understood else (f"architecture {shape.architecture!r}: its cache and compute buffers",)
     return Memory(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llamarig.cli.main import _stores, main
 from llamarig.config.catalogue import Profile
 from llamarig.errors import ExitCode
 from llamarig.lab.models import MODELS, write_model
@@ -151,8 +152,6 @@ def test_a_model_in_the_models_directory_of_this_host_names_no_source(
 
 
 def test_the_models_directories_are_those_of_this_hosts_services(shell: Shell, tmp_path: Path) -> None:
-    from llamarig.cli.main import _stores  # noqa: PLC0415
-
     assert shell("list").exit_code == ExitCode.OK
     assert _stores() == ("/srv/llamarig/models",)
     (tmp_path / "etc/llamarig/services.d/alpha.json").write_text("{", encoding="utf-8")
@@ -200,6 +199,33 @@ def test_a_command_that_cannot_be_meant_is_refused(shell: Shell, words: list[str
     result = shell("gguf", *words)
     assert result.exit_code == ExitCode.USAGE
     assert said in result.stderr
+
+
+def test_a_host_needs_no_library_for_it(shell: Shell, model: Path) -> None:
+    """Of what the control node has, a host has click alone."""
+    without = "import sys; sys.modules.update(dict.fromkeys(['pydantic', 'yaml', 'gguf', 'numpy']))"
+    program = f"{without}; from llamarig.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "gguf", str(model), "--profile"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT / "src")})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == printed(shell, str(model), "--profile")[0]
+
+
+def test_an_interrupted_reading_leaves_nothing_behind(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llamarig.gguf.draft.sha256", interrupted)
+    monkeypatch.setattr("sys.argv", ["llamarig", "gguf", str(model), "--profile"])
+    monkeypatch.chdir(model.parent)
+    before = sorted(model.parent.rglob("*"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == ExitCode.INTERRUPTED
+    assert capsys.readouterr().out == ""
+    assert sorted(model.parent.rglob("*")) == before
 
 
 def test_a_projector_in_the_place_of_the_model_is_said_to_be_one(shell: Shell, tmp_path: Path) -> None:

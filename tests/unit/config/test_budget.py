@@ -115,12 +115,15 @@ def test_sets_are_what_trying_every_set_finds() -> None:
     for _ in range(50):
         services = [
             spec(f"s{n}", host=choose.randint(0, 6000), one=choose.randint(0, 20_000), two=choose.randint(0, 20_000))
-            for n in range(7)
+            for n in range(5)
         ]
+        services += [unpredicted("s5", "one", limit=500), spec("s6", unknown=("its cache",), limit=300, two=30_000)]
         fitting = [set(some) for count in range(8) for some in combinations(range(7), count) if fit(services, some)]
         largest = [some for some in fitting if len(some) > 1 and not any(some < other for other in fitting)]
         found = [{int(name[1:]) for name in names} for names in budget.together(services)]
         assert sorted(map(sorted, found)) == sorted(map(sorted, largest))
+        beside = [(one, other) for one, other in combinations(range(7), 2) if fit(services, (one, other))]
+        assert budget.pairs(services) == [(f"s{one}", f"s{other}") for one, other in beside]
 
 
 def fit(services: list[Spec], numbers: tuple[int, ...]) -> bool:

@@ -78,7 +78,7 @@ def test_one_block_more_on_the_card_of_the_display_is_refused(layout: Published,
         by_hand(layout, layout.large, layout.small + 1, reserve)
 
 
-@pytest.mark.parametrize("layout", [GPT_OSS, CODER_Q6], ids=lambda layout: f"{layout.model} {layout.mix}")
+@pytest.mark.parametrize("layout", [GPT_OSS], ids=lambda layout: f"{layout.model} {layout.mix}")
 def test_one_block_more_on_the_rtx_4090_is_refused(layout: Published) -> None:
     with pytest.raises(DoesNotFitError, match="rtx-4090 needs"):
         by_hand(layout, layout.large + 1, layout.small, LEAST)

@@ -1,0 +1,41 @@
+"""Pictures in the documents are those that the command draws today."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from llamarig.control.docs_pictures import PICTURES, pictures
+from tests.contract.tree import ROOT
+
+
+def test_every_picture_is_up_to_date() -> None:
+    stale = [
+        str(path.relative_to(ROOT))
+        for path, text in pictures().items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
+    assert stale == [], "run: .venv/bin/python -m llamarig.control.docs_pictures"
+
+
+def test_no_picture_is_left_over() -> None:
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs/pictures").iterdir()} == PICTURES.keys()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_needs_nothing_from_elsewhere_and_has_words(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    root = ET.fromstring(text)  # noqa: S314  its own file
+    assert root.findtext("{http://www.w3.org/2000/svg}desc")
+    assert re.findall(r"https?://[^\"\s]+", text) == ["http://www.w3.org/2000/svg"]
+    assert not re.search(r"<(script|image|use|foreignObject)\b|@import|url\((?!#)", text)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_shown_with_words_in_its_place(name: str) -> None:
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    shown = re.findall(rf"!\[([^\]]*)\]\([./]*{re.escape(name.removeprefix('docs/'))}\)", pages)
+    assert shown
+    assert all(len(words.split()) > 3 for words in shown)
