@@ -150,10 +150,11 @@ def compared(case: dict[str, Any]) -> list[tuple[str, float, float]]:
     """Return what was predicted and what the engine said, of each device and of the host, in MiB."""
     shape = published_shape(case["model"], case["mix"], case.get("blocks"))
     found = compute_buffers(shape, layout(case, shape), Settings(**case["settings"]))
-    sizes = found.devices if "blocks" in case else found.fitted
+    loaded = "blocks" in case
+    sizes, host = (found.devices, found.host) if loaded else (found.fitted, found.fitted_host)
     said = case["compute"]
     pairs = [(f"RPC{number}", size / MIB, said.get(f"RPC{number}", 0.0)) for number, size in enumerate(sizes)]
-    return [*pairs, ("Host", found.host / MIB, said.get("Host", 0.0))]
+    return [*pairs, ("Host", host / MIB, said.get("Host", 0.0))]
 
 
 def show(case: dict[str, Any]) -> None:

@@ -122,9 +122,20 @@ def _attended(build: Builder, layer: Layer, q: Node, size: int, mask: Node | Non
         out = graph.add(size + _unpacked(build, layer), q, *keys, *values, mask)
     else:
         kq = graph.add(cells(build.case.settings, layer.window) * q.size // layer.key_length, *keys, q)
-        out = graph.add(size, graph.add(size, *values, graph.over(kq.size, kq, mask)))
+        kq = graph.over(kq.size, kq, mask)
+        out = graph.add(size, graph.add(size, *values, *_turned_values(build, layer), kq))
     build.expanded = len(graph.nodes)
     return out
+
+
+def _turned_values(build: Builder, layer: Layer) -> tuple[Node, ...]:
+    """Turn compressed values, which a cache of keys holds the other way round (v_cont in build_attn_mha)."""
+    if layer.kind != "mla":
+        return ()
+    settings = build.case.settings
+    streams = 1 if settings.unified else build.slots
+    tokens = cells(settings, layer.window) * streams
+    return (build.graph.add(tokens * row_bytes(settings.type_k, build.widths["attn_k_b"][1])),)
 
 
 def _shared(build: Builder, layer: Layer) -> tuple[tuple[Node, ...], tuple[Node, ...]]:

@@ -41,7 +41,7 @@ ALL = [GLM, GPT_OSS, CODER_Q5, CODER_Q6]
 PARTLY = [GPT_OSS, CODER_Q5, CODER_Q6]
 # MiB that the card keeps for its display. With less a published failure would be accepted, with more a published layout
 # would be refused; the display itself took 2.9 to 3.5 GiB by the published shares of the card that were used.
-LEAST, MOST = 3450, 3700
+LEAST, MOST = 3480, 3700
 
 
 def cards(reserve_mib: int) -> list[Gpu]:
