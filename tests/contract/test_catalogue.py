@@ -48,7 +48,7 @@ def published() -> dict[str, Profile]:
 
 
 def test_every_profile_is_there_under_its_old_name() -> None:
-    assert sorted(published()) == sorted(NAMES)
+    assert set(NAMES) <= published().keys()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamarig.cli.gguf import present
+from llamarig.cli.gguf import Wanted, present
 from llamarig.config.attention import kinds
 from llamarig.config.shape import Shape, ShapeError
 from llamarig.errors import LlamarigError
@@ -167,7 +167,7 @@ def test_metadata_of_the_wrong_kind_is_an_error_or_says_nothing(
     path.write_bytes(file({**METADATA, **changes}))
     for tensors_too, shape_too in [(False, False), (True, False), (False, True)]:
         with contextlib.suppress(LlamarigError):
-            data, lines = present(str(path), {}, tensors=tensors_too, shape=shape_too)
+            data, lines = present(str(path), {}, (), Wanted(tensors=tensors_too, shape=shape_too))
             assert json.dumps(data, allow_nan=False)
             assert all(line.isprintable() for line in lines if "TENSOR" not in line)
 
@@ -224,4 +224,4 @@ def test_a_file_of_nothing_but_holes_is_refused_at_once(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.truncate(1 << 40)
     with pytest.raises(LlamarigError, match="it begins with"):
-        present(str(path), {}, tensors=False, shape=False)
+        present(str(path), {}, (), Wanted())

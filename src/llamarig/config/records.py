@@ -193,6 +193,10 @@ class Hardware(Record):
             if twice:
                 msg = f"two cards have the {key} {', '.join(twice)}"
                 raise ValueError(msg)
+        addresses = [gpu.pci_address for gpu in self.gpus if gpu.pci_address]
+        if addresses != sorted(addresses):
+            msg = f"gpus do not stand in the order of the PCI bus, in which CUDA counts them: {', '.join(addresses)}"
+            raise ValueError(msg)
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -57,10 +58,7 @@ class _Sums:
 
 def needed(costs: Costs, counts: Counts) -> list[int]:
     """Return the bytes that each device needs for these counts."""
-    return _needed(_Sums(costs), costs, counts)
-
-
-def _needed(sums: _Sums, costs: Costs, counts: Counts) -> list[int]:
+    sums = _Sums(costs)
     result = []
     block = counts.host
     last = max((n for n, units in enumerate(counts.units) if units), default=0)
@@ -80,116 +78,94 @@ def fits(costs: Costs, counts: Counts, budgets: Sequence[int]) -> bool:
 
 
 def whole(costs: Costs, budgets: Sequence[int], order: Sequence[int], host: int = 0) -> Counts | None:
-    """Lay all blocks but the first ``host`` over the devices, the first of ``order`` filled first.
+    """Lay all blocks but the first ``host`` over the devices: as many as fit on the first of ``order``, and so on.
 
     Returns None where they do not fit.
     """
-    sums = _Sums(costs)
-    counts = [0] * len(budgets)
-    left = sums.blocks - host
-    for place, number in enumerate(order):
-        following = order[place + 1] if place + 1 < len(order) else None
-        most = _most(sums, costs, budgets, counts, (number, following, left, host))
-        if most is None:
-            return None
-        counts[number] = most
-        left -= most
-    found = Counts(tuple(counts), (0,) * len(counts), host)
-    return found if not left and fits(costs, found, budgets) else None
-
-
-def _most(
-    sums: _Sums,
-    costs: Costs,
-    budgets: Sequence[int],
-    counts: list[int],
-    asked: tuple[int, int | None, int, int],
-) -> int | None:
-    """Return how many of the blocks that are left one device takes, if the following device takes the rest."""
-    number, following, left, host = asked
-    for count in range(left, -1, -1):
-        if count < left and following is None:
-            return None
-        trial = list(counts)
-        trial[number] = count
-        if following is not None:
-            trial[following] += left - count
-        if _needed(sums, costs, Counts(tuple(trial), (0,) * len(trial), host))[number] <= budgets[number]:
-            return count
-    return None
+    return _Search(costs, budgets, order, bare=False).best(host)
 
 
 def tail(costs: Costs, budgets: Sequence[int], order: Sequence[int]) -> Counts | None:
     """Lay as many of the last blocks over the devices as fit; the first stay on the host. None: not even one fits."""
+    search = _Search(costs, budgets, order, bare=False)
     low, high = 0, len(costs.others)
-    found = None
-    while low < high:  # the fewest blocks on the host for which the others fit
+    while low < high:  # the fewest blocks on the host for which the others fit: one more on it never needs more room
         middle = (low + high) // 2
-        trial = whole(costs, budgets, order, middle)
-        if trial is None:
+        if search.best(middle) is None:
             low = middle + 1
         else:
-            found, high = trial, middle
-    return found
+            high = middle
+    return search.best(low)
 
 
 def partial(costs: Costs, budgets: Sequence[int], order: Sequence[int]) -> Counts | None:
-    """Lay all blocks over the devices, with the experts of as many as fit, the first of ``order`` filled first.
+    """Lay all blocks over the devices, with the experts of as many as fit, most of them on the first of ``order``.
 
     The blocks without their experts take what room is left, from the last of ``order`` on. Returns None where the
     blocks do not fit even without any experts.
     """
-    sums = _Sums(costs)
-    full = [0] * len(budgets)
-    best = _with_bare(sums, costs, budgets, order, full)
-    if best is None:
-        return None
-    for number in order:
-        low, high = 0, sums.blocks - sum(full)
-        while low < high:
-            middle = (low + high + 1) // 2
-            trial = _with_bare(sums, costs, budgets, order, [*full[:number], middle, *full[number + 1 :]])
-            if trial is None:
-                high = middle - 1
-            else:
-                best, low = trial, middle
-        full[number] = low
-    return best
+    return _Search(costs, budgets, order).best()
 
 
-def _with_bare(
-    sums: _Sums, costs: Costs, budgets: Sequence[int], order: Sequence[int], full: Sequence[int]
-) -> Counts | None:
-    left = sums.blocks - sum(full)
-    if left < 0:
-        return None
-    bare = [0] * len(full)
-    for number in reversed(order):
-        low, high = 0, left
-        while low < high:
-            middle = (low + high + 1) // 2
-            trial = Counts(tuple(full), (*bare[:number], middle, *bare[number + 1 :]))
-            # The blocks that are not laid yet cost about what any cost: the ranges are exact once all are laid.
-            if _needed(sums, costs, trial)[number] <= budgets[number]:
-                low = middle
-            else:
-                high = middle - 1
-        bare[number] = low
-        left -= low
-    return None if left else _evened(sums, costs, budgets, Counts(tuple(full), tuple(bare)))
+class _Search:
+    """The best of all ways to lay blocks over devices, each of which takes a range: dynamic programming over both.
 
+    A way is worth its blocks with experts, then those of them on the first device of ``order``, on the next, and so on,
+    then the blocks without experts on the last of ``order``; written as one number, which adds up over the devices.
+    """
 
-def _evened(sums: _Sums, costs: Costs, budgets: Sequence[int], counts: Counts) -> Counts | None:
-    """Move blocks without experts from where room lacks to where it is: blocks do not all cost the same."""
-    for _ in range(sums.blocks):
-        room = [budget - need for budget, need in zip(budgets, _needed(sums, costs, counts), strict=True)]
-        if min(room) >= 0:
-            return counts
-        source, target = room.index(min(room)), room.index(max(room))
-        if not counts.bare[source] or room[target] <= 0:
+    def __init__(self, costs: Costs, budgets: Sequence[int], order: Sequence[int], *, bare: bool = True) -> None:
+        self.sums, self.head = _Sums(costs), costs.head
+        self.room = [budget - fixed for budget, fixed in zip(budgets, costs.fixed, strict=True)]
+        self.bare = bare
+        devices, base = len(order), self.sums.blocks + 1
+        self.worth_full, self.worth_bare = [0] * devices, [0] * devices
+        for place, number in enumerate(order):
+            self.worth_full[number] = base ** (2 * devices) + base ** (2 * devices - 1 - place)
+            self.worth_bare[number] = base**place
+        self.known: dict[tuple[int, int], tuple[int, list[tuple[int, int]]] | None] = {}
+
+    def best(self, host: int = 0) -> Counts | None:
+        """Return the best way to lay the blocks from this one on; None where there is none."""
+        found = self._from(0, host) if host < self.sums.blocks else None
+        if found is None:
             return None
-        bare = list(counts.bare)
-        bare[source] -= 1
-        bare[target] += 1
-        counts = Counts(counts.full, tuple(bare))
-    return None
+        return Counts(tuple(full for full, _ in found[1]), tuple(bare for _, bare in found[1]), host)
+
+    def _from(self, number: int, start: int) -> tuple[int, list[tuple[int, int]]] | None:
+        """Return the best way to lay the blocks from ``start`` over the devices from ``number`` on, and its worth."""
+        if number == len(self.room):
+            return (0, []) if start == self.sums.blocks else None
+        if (number, start) not in self.known:
+            self.known[number, start] = self._tried(number, start)
+        return self.known[number, start]
+
+    def _tried(self, number: int, start: int) -> tuple[int, list[tuple[int, int]]] | None:
+        best = None
+        last = number == len(self.room) - 1
+        for end in range(self.sums.blocks if last else start, self.sums.blocks + 1):
+            full = self._most_full(number, start, end)
+            if full is None:  # and a longer range needs more room
+                break
+            rest = self._from(number + 1, end)
+            if rest is None:
+                continue
+            bare = end - start - full
+            worth = rest[0] + full * self.worth_full[number] + bare * self.worth_bare[number]
+            if best is None or worth > best[0]:
+                best = (worth, [(full, bare), *rest[1]])
+        return best
+
+    def _most_full(self, number: int, start: int, end: int) -> int | None:
+        """Return how many blocks of a range a device takes with their experts; None where it cannot take the range."""
+        sums = self.sums
+        room = self.room[number] - (sums.others[end] - sums.others[start])
+        if end == sums.blocks:
+            room -= self.head
+        if start == end:
+            most = 0
+        elif room < 0:
+            return None
+        else:
+            most = bisect_right(sums.experts, room + sums.experts[start], start, end + 1) - 1 - start
+        return most if self.bare or most == end - start else None

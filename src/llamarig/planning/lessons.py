@@ -11,9 +11,12 @@ from llamarig.config.records import Strategy
 from llamarig.config.shape import Shape
 from llamarig.planning import memory
 from llamarig.planning.layers import Setting
-from llamarig.planning.layout import Settings
+from llamarig.planning.layout import HOST, Settings
 from llamarig.planning.request import Placement
+from llamarig.planning.settings import number
 
+# Of the engine's --cache-type-k and --cache-type-v (common/arg.cpp, kv_cache_types).
+_CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 _UBATCH: Final = 512
 _MIB: Final = 1 << 20
 _SHORT: Final = 4096
@@ -21,7 +24,7 @@ _SHORT: Final = 4096
 _UNCOUNTED: Final = ("moe_cache_mib", "spec_draft_model", "spec_draft_hf", "lora", "lora_scaled", "control_vector")
 
 
-def refused(strategy: Strategy, settings: Mapping[str, Setting]) -> Iterator[tuple[str, str, str]]:
+def refused(strategy: Strategy, settings: Mapping[str, Setting], shape: Shape | None) -> Iterator[tuple[str, str, str]]:
     """Yield settings that must not be: the key, what is wrong, and the remedy."""
     if strategy is Strategy.FIT:
         for key in ("batch_size", "ubatch_size"):
@@ -40,6 +43,7 @@ def refused(strategy: Strategy, settings: Mapping[str, Setting]) -> Iterator[tup
             f"{ubatch} is larger than batch_size {batch}",
             "keep ubatch_size at 512: a larger one costs compute buffer on every device",
         )
+    yield from _refused_types(settings, shape)
     off = settings["flash_attn"].value if "flash_attn" in settings else "auto"
     value = settings["cache_type_v"].value if "cache_type_v" in settings else "f16"
     if off in (False, "off", "0", "false", "disabled") and value not in ("f16", "f32", "bf16"):
@@ -48,6 +52,19 @@ def refused(strategy: Strategy, settings: Mapping[str, Setting]) -> Iterator[tup
             f"{value} needs flash attention, and flash_attn is off",
             "flash_attn: auto, or cache_type_v: f16",
         )
+
+
+def _refused_types(settings: Mapping[str, Setting], shape: Shape | None) -> Iterator[tuple[str, str, str]]:
+    """Yield types of the cache with which the engine would not start."""
+    types = {key: settings[key].value if key in settings else "f16" for key in ("cache_type_k", "cache_type_v")}
+    for key, value in types.items():
+        if value not in _CACHE_TYPES:
+            yield key, f"{value} is no type that a cache can have", f"one of: {', '.join(_CACHE_TYPES)}"
+    keys, values = types.values()
+    # MLA reads values from its keys (llama_init_from_model).
+    if keys != values and shape is not None and shape.metadata.get("attention.key_length_mla"):
+        message = f"{values} differs from cache_type_k {keys}, and this model keeps one cache for both"
+        yield "cache_type_v", message, f"cache_type_v: {keys}"
 
 
 def uncounted(settings: Mapping[str, Setting]) -> list[str]:
@@ -70,6 +87,11 @@ def warnings(placed: Placement, shape: Shape | None, settings: Mapping[str, Sett
         if states and "context_shift" in settings and settings["context_shift"].value is True:
             yield "context_shift cannot work on recurrent layers: it is refused in the middle of an answer"
     yield from _large_batch(placed, shape, asked)
+    if number(settings, "cache_ram", 0) < 0:
+        yield "cache_ram without a limit grows until the container's memory is full, and the engine is ended"
+    used = {*placed.layout.units, *placed.layout.experts} - {HOST} if placed.layout else set()
+    if len(placed.devices) > len(used) > 0:
+        yield f"{len(placed.devices)} cards are seen and {len(used)} used: gpus names those that a service needs"
     if placed.strategy in {Strategy.B, Strategy.C, Strategy.D} and len(placed.devices) == 1 and not _on_host(placed):
         yield f"strategy {placed.strategy.value} over one card is strategy A with more words"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from llamarig.config.attention import Layer, kinds, known
-from llamarig.config.shape import TYPE_BLOCKS, Shape, Tensor
+from llamarig.config.shape import TYPE_BLOCKS, Shape, ShapeError, Tensor
 from llamarig.planning.compute import compute_buffers
 from llamarig.planning.layout import HOST, Layout, Settings
 
@@ -28,6 +28,7 @@ _COPIED_FIRST: Final = frozenset({"gemma3n", "gemma4"})
 # Tokens that MTP layers predict at once (--spec-draft-n-max): each keeps a recurrent state of its own to go back to.
 _DRAFTED: Final = 3
 _PAD: Final = 256
+MOST_BLOCKS: Final = 512  # LLAMA_MAX_LAYERS
 _F32: Final = 4
 
 
@@ -132,9 +133,17 @@ def _tied(shape: Shape) -> int:
 
 
 def block_count(shape: Shape) -> int:
-    """Return how many blocks there are, with those that predict further tokens."""
+    """Return how many blocks there are, with those that predict further tokens.
+
+    Raises:
+        ShapeError: more than the engine takes.
+
+    """
     value = shape.metadata.get("block_count")
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if value > MOST_BLOCKS:
+            msg = f"block_count is {value}: the engine takes 1 to {MOST_BLOCKS}"
+            raise ShapeError(msg)
         return value
     return max((tensor.block for tensor in shape.tensors if tensor.block is not None), default=-1) + 1
 
@@ -248,6 +257,8 @@ def predict(shape: Shape, layout: Layout, settings: Settings) -> Memory:
     on_weights[output] += held.head - (_tied(shape) if once else 0)
     computed = compute_buffers(shape, layout, settings)
     unknown = () if understood else (f"architecture {shape.architecture!r}: its cache and compute buffers",)
+    if understood and not computed.known:
+        unknown = (f"compute buffers: blocks are unlike those of other models of architecture {shape.architecture!r}",)
     return Memory(
         devices=tuple(
             Part(on_weights[number], on_cache[number], computed.devices[number]) for number in range(layout.devices)

@@ -43,7 +43,7 @@ def _chosen(request: Request) -> Placement:
     if shape is None or not known(shape.architecture):
         why = "its shape is not known" if shape is None else f"the memory model does not know {shape.architecture!r}"
         return replace(strategies.engine_places(request), considered=[f"A to D need a memory model, and {why}"])
-    considered: list[str] = []
+    considered = [f"{device.name} has no room for a server" for device in request.devices if not device.budget]
     for candidate in _candidates(request, shape):
         part = replace(request, devices=_seen(request, candidate.devices), whole=candidate.whole, advise=False)
         try:
@@ -67,16 +67,19 @@ class _Candidate:
 
 
 def _candidates(request: Request, shape: Shape) -> list[_Candidate]:
-    """One device, the fastest first; then more and more of them; then with experts, or whole blocks, on the host."""
-    order = fastest_first(request.devices)
+    """One device, the fastest first; then more and more of them; then with experts, or whole blocks, on the host.
+
+    A card without any room is left out: a server would not even start on it.
+    """
+    order = [number for number in fastest_first(request.devices) if request.devices[number].budget]
     moe = any(memory.weights(shape).experts)
     several = Strategy.C if moe else Strategy.B
     every = sorted(order)
     result: list[_Candidate] = [_Candidate(Strategy.A, [number]) for number in order]
     result += [_Candidate(several, sorted(order[:count]), whole=True) for count in range(2, len(order) + 1)]
-    if moe:
-        result.append(_Candidate(Strategy.D, every))
-    return [*result, _Candidate(Strategy.B, every), _Candidate(Strategy.CPU, [])]
+    if every:
+        result += [_Candidate(strategy, every) for strategy in ([Strategy.D] if moe else []) + [Strategy.B]]
+    return [*result, _Candidate(Strategy.CPU, [])]
 
 
 def _seen(request: Request, numbers: Sequence[int]) -> list[Device]:
@@ -104,7 +107,7 @@ def _nearest(strategy: Strategy, request: Request) -> list[str]:
     if strategy is not Strategy.AUTO and request.blocks is None:
         other = _tried(Strategy.AUTO, request)
         if other is not None:
-            found.append(f"strategy {other.strategy.value}: {other.reason}")
+            found.append(f"strategy auto, which finds {other.strategy.value}: {other.reason}")
     return found
 
 
@@ -153,6 +156,13 @@ def cards_for(strategy: Strategy, hardware: Hardware, names: list[str] | None) -
     """
     if names is None:
         return [] if strategy is Strategy.CPU else hardware.gpus
+    if not names and strategy is not Strategy.CPU:
+        cards = ", ".join(gpu.name for gpu in hardware.gpus)
+        remedy = f"name some of: {cards or 'none declared'}; or remove gpus; or strategy: cpu"
+        raise PlacementError("may use no card: gpus is empty", remedy)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PlacementError(f"gpus names {', '.join(twice)} twice", "name each card once")
     known_cards = {gpu.name: gpu for gpu in hardware.gpus}
     unknown = [name for name in names if name not in known_cards]
     if unknown:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -136,7 +136,7 @@ class _Resolved:
         settings = _settings(intent, service, profile, strategies.settings_of(service.strategy, threads), problems)
         problems += [
             Problem(intent.host, f"server.{name}", message, remedy, service.name)
-            for name, message, remedy in lessons.refused(service.strategy, settings)
+            for name, message, remedy in lessons.refused(service.strategy, settings, profile.model_shape)
         ]
         if service.vision and profile.mmproj is None:
             message = f"the profile {service.profile} has no mmproj"
@@ -147,8 +147,8 @@ class _Resolved:
         shape = profile.model_shape
         wanted = memory_settings(settings, shape)
         limit = (service.memory_mib or intent.hardware.memory_mib - intent.hardware.reserve_mib) * MIB
-        extra = host_extra(settings, wanted, sequence_state(shape, wanted))
         try:
+            extra = host_extra(settings, wanted, sequence_state(shape, wanted))
             gpus = placement.cards_for(service.strategy, intent.hardware, service.gpus)
             request = Request(
                 devices=cuda_devices(gpus),
@@ -171,6 +171,10 @@ class _Resolved:
             return None
         if placed.strategy is not service.strategy:
             settings = _settings(intent, service, profile, strategies.settings_of(placed.strategy, threads), [])
+            found = [
+                f"server.{name} {message}" for name, message, _ in lessons.refused(placed.strategy, settings, shape)
+            ]
+            placed = replace(placed, warnings=[*placed.warnings, *found])
         uncounted = [f"not predicted: {key}" for key in lessons.uncounted(settings)]
         said = [*placed.warnings, *uncounted, *lessons.warnings(placed, shape, settings, wanted)]
         seen = [gpus[number] for number in placed.devices]

@@ -6,7 +6,7 @@ down; here is decided what is laid where, what is refused, and in which words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -23,6 +23,10 @@ from llamarig.planning.request import DoesNotFitError, Placement, PlacementError
 
 # llama-server's own default, with which the seeds ran the card of a display.
 _MOST_MARGIN_MIB: Final = 1024
+_LESS: Final = "a smaller quantisation, or more memory"
+_LESS_CACHE: Final = (
+    "a smaller cache_ram, which limits the prompt cache in the host's memory (engine's default 8192 MiB)"
+)
 
 
 def settings_of(strategy: Strategy, threads: int) -> dict[str, ServerValue]:
@@ -60,21 +64,20 @@ def layers(request: Request) -> Placement:
     shape, order = _needs_shape(request, Strategy.B), fastest_first(request.devices)
     blocks = memory.block_count(shape)
     if request.blocks is not None:
-        full = _asked(request, shape)
+        full = _asked(request, shape, tail=True)
         counts = fill.Counts(full, (0,) * len(full), blocks - sum(full))
     else:
-        costs = _costs(request, shape, _typical(request, shape, host_experts=False, overrides=False))
-        found = fill.whole(costs, _budgets(request), order)
+        found = _searched(request, shape, lambda costs, budgets: fill.whole(costs, budgets, order), overrides=False)
         if found is None and not request.whole:
-            found = fill.tail(costs, _budgets(request), order)
+            found = _searched(request, shape, lambda costs, budgets: fill.tail(costs, budgets, order), overrides=False)
         if found is None:
             raise _too_large(request, shape, Strategy.B)
         counts = found
     argv = ["--split-mode", "layer", "--tensor-split", ",".join(map(str, proportions(counts)))]
     argv += ["--gpu-layers", str(blocks - counts.host + 1) if counts.host else "all", "--fit", "off"]
-    reason = f"blocks {_by_device(request, counts.units)}"
+    reason = f"blocks {_by_device(request, _with_experts(counts, _real_blocks(shape))) or 'none'}"
     if counts.host:
-        reason += f"; {counts.host} of {blocks} on the CPU"
+        reason += f"; {counts.host} of {_real_blocks(shape)} on the CPU"
     placed = Placement(Strategy.B, _all(request), argv, reason)
     return _judged(request, placed, laid_out(request, shape, counts, overrides=False))
 
@@ -91,8 +94,7 @@ def experts_on_devices(request: Request) -> Placement:
             raise PlacementError(msg, remedy)
         counts = fill.Counts(full, (0,) * len(full))
     else:
-        costs = _costs(request, shape, _typical(request, shape, host_experts=False, overrides=True))
-        found = fill.whole(costs, _budgets(request), order)
+        found = _searched(request, shape, lambda costs, budgets: fill.whole(costs, budgets, order), overrides=True)
         if found is None:
             raise _too_large(request, shape, Strategy.C)
         counts = found
@@ -103,11 +105,14 @@ def experts_on_devices(request: Request) -> Placement:
 def experts_on_host(request: Request) -> Placement:
     """Strategy D: as many blocks' experts on the devices as fit, those of the rest on the CPU."""
     shape, order = _needs_shape(request, Strategy.D, experts=True), fastest_first(request.devices)
-    costs = _costs(request, shape, _typical(request, shape, host_experts=True, overrides=True))
-    budgets, real = _budgets(request), _real_blocks(shape)
-    most = fill.partial(costs, budgets, order)
+    real = _real_blocks(shape)
+    most = _searched(request, shape, lambda costs, budgets: fill.partial(costs, budgets, order), overrides=True)
     if request.blocks is not None:
-        counts = _shared_out(_asked(request, shape), memory.block_count(shape), budgets)
+        full = _asked(request, shape)
+        if most is not None and full == most.full:
+            counts = most  # what the planner itself says can be written down as it is
+        else:
+            counts = _shared_out(full, memory.block_count(shape), [device.budget for device in request.devices])
     elif most is None:
         raise _too_large(request, shape, Strategy.D)
     else:
@@ -155,6 +160,9 @@ def engine_places(request: Request) -> Placement:
     """Strategy fit: the engine places at load; each device keeps its own margin."""
     if not request.devices:
         raise PlacementError("needs a card, and the host declares none", "strategy: cpu, or declare host_hardware.gpus")
+    if request.host is not None:
+        room = sum(device.budget for device in request.devices) + request.host
+        _at_least(request.files, room, "the cards and the host together", request.host_extra)
     # What a display holds when the server starts is not free, and counting it again would waste it.
     margins = [str(min(max(MARGIN_MIB, device.reserve // MIB), _MOST_MARGIN_MIB)) for device in request.devices]
     argv = ["--fit", "on", "--fit-target", ",".join(margins)]
@@ -172,7 +180,7 @@ def host_only(request: Request) -> Placement:
     placed = Placement(Strategy.CPU, (), argv, reason, warnings=_unshaped(request))
     if request.shape is None:
         if request.host is not None:
-            _at_least(request.files + request.host_extra, request.host, "the host")
+            _at_least(request.files, request.host, "the host", request.host_extra)
         return placed
     return _judged(request, placed, Layout(0, (HOST,) * (memory.block_count(request.shape) + 1)))
 
@@ -199,22 +207,24 @@ def _unshaped(request: Request) -> list[str]:
     return [] if request.shape else ["the model's shape is not known, so that no memory is predicted"]
 
 
-def _at_least(need: int, budget: int, where: str) -> None:
-    if need > budget:
-        msg = f"does not fit: {where} needs more than {_mib(need)} of {_mib(budget)} MiB, for the model's files alone"
-        raise DoesNotFitError(msg, "a smaller quantisation, or more memory")
+def _at_least(files: int, budget: int, where: str, more: int = 0) -> None:
+    if files + more > budget:
+        msg = (
+            f"does not fit: {where} needs more than {_mib(files + more)} of {_mib(budget)} MiB (the model's files "
+            f"{_mib(files)}, else {_mib(more)})"
+        )
+        raise DoesNotFitError(msg, _LESS_CACHE if more > files else _LESS)
 
 
 def _all(request: Request) -> tuple[int, ...]:
     return tuple(range(len(request.devices)))
 
 
-def _budgets(request: Request) -> list[int]:
-    return [device.budget for device in request.devices]
+def _asked(request: Request, shape: Shape, *, tail: bool = False) -> tuple[int, ...]:
+    """Read a layout of the user's own, of the model's first blocks or with ``tail`` of its last.
 
-
-def _asked(request: Request, shape: Shape) -> tuple[int, ...]:
-    """Read a layout of the user's own; blocks that predict further tokens go with the last block."""
+    Blocks that predict further tokens go with the last block.
+    """
     asked = request.blocks or {}
     names = [device.name for device in request.devices]
     unknown = [name for name in asked if name not in names]
@@ -226,7 +236,7 @@ def _asked(request: Request, shape: Shape) -> tuple[int, ...]:
     if sum(counts) > real:
         msg = f"blocks names {sum(counts)} blocks, and the model has {real}"
         raise PlacementError(msg, f"name at most {real} in all")
-    if sum(counts) == real and any(counts):
+    if any(counts) and (tail or sum(counts) == real):
         counts[last_with_blocks(counts)] += blocks - real
     return tuple(counts)
 
@@ -235,22 +245,34 @@ def _real_blocks(shape: Shape) -> int:
     return memory.block_count(shape) - memory.extra_blocks(shape)
 
 
-def _typical(request: Request, shape: Shape, *, host_experts: bool, overrides: bool) -> Layout:
-    """Return a layout like the one that is looked for, whose compute buffers are those that the search reckons with."""
+_Search = Callable[[fill.Costs, Sequence[int]], fill.Counts | None]
+
+
+def _searched(request: Request, shape: Shape, search: _Search, *, overrides: bool) -> fill.Counts | None:
+    """Search with the compute buffers of a likely layout, then of what was found, until that fits with its own."""
     blocks, devices = memory.block_count(shape), len(request.devices)
-    counts = [blocks // devices] * devices
-    counts[-1] += blocks - sum(counts)
-    bare = [int(host_experts and bool(count)) for count in counts]
-    full = [count - less for count, less in zip(counts, bare, strict=True)]
-    return laid_out(request, shape, fill.Counts(tuple(full), tuple(bare)), overrides=overrides)
+    likely = [blocks // devices] * devices
+    likely[-1] += blocks - sum(likely)
+    counts = fill.Counts(tuple(likely), (0,) * devices)
+    costs = _costs(request, shape, laid_out(request, shape, counts, overrides=overrides))
+    budgets = [device.budget for device in request.devices]
+    while True:
+        found = search(costs, budgets)
+        if found is None:
+            return None
+        own = _costs(request, shape, laid_out(request, shape, found, overrides=overrides))
+        if fill.fits(own, found, budgets):
+            return found
+        costs = replace(own, fixed=[max(pair) for pair in zip(costs.fixed, own.fixed, strict=True)])
 
 
-def _costs(request: Request, shape: Shape, typical: Layout) -> fill.Costs:
+def _costs(request: Request, shape: Shape, layout: Layout) -> fill.Costs:
+    """Return what blocks cost, and the compute buffers of this layout."""
     held = memory.weights(shape, mtp=request.settings.mtp)
     caches = memory.cache_bytes(shape, request.settings) if known(shape.architecture) else (0,) * held.blocks
     if not request.settings.kv_offload:
         caches = (0,) * held.blocks
-    computed = compute_buffers(shape, typical, request.settings)
+    computed = compute_buffers(shape, layout, request.settings)
     others = [weight + cache for weight, cache in zip(held.others, caches, strict=True)]
     fixed = [size + (request.projector if number == 0 else 0) for number, size in enumerate(computed.devices)]
     return fill.Costs(others, held.experts, held.head, fixed)
@@ -278,6 +300,11 @@ def _judged(request: Request, placed: Placement, layout: Layout) -> Placement:
         takes = _with_projector(takes, request.projector)
         warnings.append("not predicted: the compute buffer of the vision projector")
     over = [
+        f"{device.name} needs {_mib(device.kept)} of {_mib(device.memory)} MiB before a model is loaded"
+        for device in request.devices
+        if device.kept > device.memory
+    ]
+    over += [
         f"{device.name} needs {_mib(part.total)} of {_mib(device.budget)} MiB (weights {_mib(part.weights)}, "
         f"cache {_mib(part.cache)}, compute {_mib(part.compute)})"
         for device, part in zip(request.devices, takes.devices, strict=True)
@@ -290,7 +317,8 @@ def _judged(request: Request, placed: Placement, layout: Layout) -> Placement:
             f"{_mib(takes.host.cache)}, compute {_mib(takes.host.compute)}, else {_mib(request.host_extra)})"
         )
     if over:
-        raise DoesNotFitError("does not fit: " + "; ".join(over), "a smaller quantisation, or more memory")
+        cache = request.host is not None and host > request.host and request.host_extra > takes.host.total
+        raise DoesNotFitError("does not fit: " + "; ".join(over), _LESS_CACHE if cache else _LESS)
     return replace(placed, layout=layout, memory=takes, warnings=warnings)
 
 
@@ -311,7 +339,7 @@ def _too_large(request: Request, shape: Shape, strategy: Strategy) -> DoesNotFit
         f"does not fit: {what}weights {_mib(need)} and cache {_mib(caches)} MiB, with compute buffers, "
         f"on {', '.join(f'{device.name} {_mib(device.budget)}' for device in request.devices)} MiB"
     )
-    return DoesNotFitError(msg, "a smaller quantisation, or more memory")
+    return DoesNotFitError(msg, _LESS)
 
 
 def _by_device(request: Request, counts: Sequence[int]) -> str:

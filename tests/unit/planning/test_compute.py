@@ -132,14 +132,16 @@ def test_cuda_unpacks_a_packed_cache_for_attention() -> None:
     here = compute_buffers(shape, on_one(shape, offloads=True), context).devices[0]
     elsewhere = compute_buffers(shape, on_one(shape), context).devices[0]
     unpacked = 2 * 131072 * 8 * 128 * 2  # keys and values of eight heads of 128, two bytes each
-    assert here - elsewhere == pytest.approx(unpacked, rel=0.2)
+    assert unpacked <= here - elsewhere <= 2 * unpacked  # a block's rest may lie where the next wants to unpack
 
 
 def test_cuda_keeps_what_experts_made_until_it_is_added_up() -> None:
     shape = published_shape("qwen3-30b-a3b", "q4_k_m")
     wide = Settings(8192, ubatch=2048)
-    more = compute_buffers(shape, on_one(shape, offloads=True), wide).devices[0]
-    assert more > compute_buffers(shape, on_one(shape), wide).devices[0]
+    here = compute_buffers(shape, on_one(shape, offloads=True), wide).fitted[0]
+    elsewhere = compute_buffers(shape, on_one(shape), wide).fitted[0]
+    made = 8 * 2048 * 2048 * 4  # by eight experts for each of 2048 tokens, four bytes for each of its 2048 elements
+    assert here - elsewhere == pytest.approx(made, rel=0.2)
 
 
 def test_a_model_that_predicts_further_tokens_has_a_second_context() -> None:
