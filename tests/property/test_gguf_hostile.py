@@ -103,7 +103,7 @@ def check(model: ModelFile) -> None:
         assert len(kinds(model.shape)) == model.shape.metadata["block_count"]
     record = model.shape.to_dict()
     assert json.dumps(record, allow_nan=False)
-    written = yaml.safe_load("\n".join(shape_lines(model.shape)))
+    written = yaml.safe_load("\n".join(shape_lines(record)))
     assert written["shape"]["metadata"] == record["metadata"]
     try:
         again = Shape.from_dict(written["shape"])

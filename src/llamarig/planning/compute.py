@@ -64,7 +64,7 @@ def compute_buffers(shape: Shape, layout: Layout, settings: Settings) -> Compute
     return Compute(
         devices=buffers[:-1],
         host=buffers[-1],
-        logits=0 if output == HOST else fitted[output] - buffers[output],
+        logits=fitted[output] - buffers[output],
         fitted=fitted[:-1],
         fitted_host=fitted[-1],
         known=understood,
