@@ -24,6 +24,7 @@ _PLACED: Final = re.compile(
     r"|indexer\.(attn_k|attn_q_b|proj)|ffn_latent_(up|down)|inp_gate|proj|laurel_(l|r)|altup_(router|correct_coef|predict_coef)"
     r"|shortconv\.(conv|in_proj|out_proj)|nextn\..*"
 )
+_MOST_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
 _PAD: Final = 256  # llama_kv_cache::get_padding
 
 
@@ -180,11 +181,10 @@ def fused(settings: Settings, mode: Mode, layers: Iterable[Layer]) -> bool:
 
 
 def number(shape: Shape, key: str, default: int = 0) -> int:
-    """Return a number of the header; of a list its largest."""
+    """Return a number of the header, of a list its largest; what is no number from 0 up is the default."""
     value: Any = shape.metadata.get(key, default)
-    if isinstance(value, list):
-        value = max(value, default=default)
-    return int(value)
+    found = [int(each) for each in (value if isinstance(value, list) else [value]) if isinstance(each, int)]
+    return max((each for each in found if each >= 0), default=default)
 
 
 def slots(settings: Settings) -> int:
@@ -291,4 +291,4 @@ def _layers(shape: Shape) -> list[Layer]:
     value = number(shape, "attention.value_length", length)
     kv_heads = number(shape, "attention.head_count_kv", heads)
     count = number(shape, "block_count") or 1 + max((tensor.block or 0 for tensor in shape.tensors), default=0)
-    return [Layer(block, "full", kv_heads, length, value, cached=True) for block in range(count)]
+    return [Layer(block, "full", kv_heads, length, value, cached=True) for block in range(min(count, _MOST_LAYERS))]

@@ -10,6 +10,7 @@ from llamarig.planning.compute_graph import Node
 
 # MOE_WEIGHTED_REDUCTION_MAX_EXPERTS: so many experts' results CUDA weighs and adds up at once, and keeps until then.
 _FUSED_EXPERTS: Final = 15
+_MOST_EXPERTS: Final = 512  # LLAMA_MAX_EXPERTS
 
 
 def feed_forward(build: Builder, x: Node) -> Node:
@@ -57,7 +58,7 @@ def _mixture(build: Builder, router: Node, x: Node) -> Node:
     """Add the experts (build_moe_ffn); they take x, and are chosen by what the router sees."""
     graph, has, row = build.graph, build.widths, build.row
     width, out, experts = has["ffn_down_exps"]
-    used = max(min(number(build.case.shape, "expert_used_count", 1), experts), 1)
+    used = max(min(number(build.case.shape, "expert_used_count", 1), experts, _MOST_EXPERTS), 1)
     argsort, weights = _routed(build, router, used)
     x = build.norm(x, "pre_ffw_norm_2")
     if "ffn_latent_down" in has:

@@ -60,7 +60,7 @@ def test_every_service_was_judged_by_its_own_engine_before_it_served(alpha: Box)
 def test_what_the_engine_would_refuse_at_its_start_is_remembered_and_fails_no_run(alpha: Box) -> None:
     judged = record(alpha, "refused")["engine"]
     assert judged["answer"] == "refused"
-    assert "Unsupported cache type: bogus" in judged["text"]
+    assert "Invalid type for KV override: bogus" in judged["text"]
 
 
 def test_what_serves_was_measured_and_is_what_the_engine_said(alpha: Box) -> None:
@@ -95,7 +95,7 @@ def test_plan_check_asks_anew_and_says_it_in_a_table(alpha: Box) -> None:
 def test_of_all_services_it_says_which_the_engine_refuses(alpha: Box) -> None:
     done = alpha.attempt("sudo llamarig plan --check")
     assert done.returncode == 6
-    assert "Unsupported cache type: bogus" in done.stdout
+    assert "Invalid type for KV override: bogus" in done.stdout
     assert "asking the engine about moe" in done.stderr
 
 

@@ -34,7 +34,7 @@ def test_a_change_of_another_service_restarts_nothing(alpha: Box) -> None:
 
 
 def test_a_bad_change_of_the_active_service_goes_back_to_what_served(alpha: Box) -> None:
-    bad = {**MOE, "server": {"ctx_size": 512, "cache_type_k": "bogus"}}
+    bad = {**MOE, "server": {"ctx_size": 512, "override_kv": "bogus"}}
     code, output = site([DENSE, bad])
     assert code != 0
     assert "moe with its previous spec serves again" in output
