@@ -297,7 +297,9 @@ def _facts(host: Host, spec: Spec) -> Mapping[str, Sequence[str]]:
         "considered": spec.considered,
         "engine": [spec.image],
         "address": [f"{spec.bind}:{spec.port}{key}"],
-        "file": [f"{item.path} ({gib(item.bytes >> 20)} GiB)" if item.bytes else item.path for item in spec.files],
+        "file": [
+            f"{item.path} ({gib(max(item.bytes >> 20, 1))} GiB)" if item.bytes else item.path for item in spec.files
+        ],
         "memory limit": [f"{gib(spec.memory_mib)} GiB"],
         **({"fits beside": [_beside(host, spec)]} if len(host.all_specs) > 1 else {}),
         **({"what leaves": list(_leaving(host, spec))} if host.deployed else {}),

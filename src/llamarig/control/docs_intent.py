@@ -10,9 +10,9 @@ from typing import Any, Final
 import yaml
 
 from llamarig.config.catalogue import ClientSettings, ModelFile, Profile, Speed
+from llamarig.config.owned import OWNED
 from llamarig.config.records import Allowed, Engine, Gpu, Hardware, HostIntent, Record, Service
 from llamarig.control.docs_table import DocsError, markdown_table
-from llamarig.planning.flags import OWNED
 from llamarig.planning.intent import plan_host
 from llamarig.planning.layers import BUILT_IN
 

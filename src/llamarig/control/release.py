@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from llamarig import __version__
+from llamarig.config.engine_options import RECORDED
 from llamarig.errors import LlamarigError
 
-# What the release does not carry: rooms of the control node.
+# What the release does not carry: rooms of the control node. Of data it has the engine's options, for explain.
 _LEFT_OUT: Final = ("control", "lab", "planning", "data")
 _LAUNCHER: Final = """\
 #!/usr/bin/python3 -IS
@@ -60,7 +61,8 @@ class Release:
         """Every file of the package that goes into the release."""
         package = self.root / "src" / "llamarig"
         found = [path for path in package.rglob("*") if path.suffix in {".py", ".typed"} and path.is_file()]
-        return sorted(path for path in found if path.relative_to(package).parts[0] not in _LEFT_OUT)
+        kept = [path for path in found if path.relative_to(package).parts[0] not in _LEFT_OUT]
+        return sorted([*kept, package / "data" / "llama-server-help" / f"{RECORDED}.txt"])
 
     @cached_property
     def name(self) -> str:

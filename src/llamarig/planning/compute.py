@@ -30,8 +30,8 @@ class Compute:
     Attributes:
         devices: of each device, as llama-server allocates them.
         host: of the host's buffer.
-        logits: what ``llama-fit-params`` counts more on the device of the output: it reserves logits for every row of
-            a batch, llama-server for one row of each slot.
+        logits: what ``llama-fit-params`` counts more where the output is, on the host too: it reserves logits for every
+            row of a batch, llama-server for one row of each slot.
         fitted: of each device, as ``llama-fit-params --fit-print on`` says them. It measures without the hints that
             keep norms on their layer's device, so that devices after the first get more of what crosses.
         fitted_host: of the host's buffer, as it says it.
@@ -49,14 +49,24 @@ class Compute:
     uncertainty: int
 
 
+def device_buffers(shape: Shape, layout: Layout, settings: Settings) -> tuple[int, ...]:
+    """Say how large the compute buffer of each device is, and no more: a search asks for many layouts."""
+    return _served(shape, layout, settings, _placed(shape, layout, settings))[:-1]
+
+
+def _served(shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed]) -> tuple[int, ...]:
+    offloads = layout.offloads and settings.op_offload and layout.devices > 0
+    outputs = min(slots(settings) * (DRAFTED + 1 if settings.mtp else 1), rows(settings))
+    mode = Mode(outputs, HOST not in layout.units, offloads, layout.offloads)
+    return _buffers(shape, layout, settings, placed, mode)
+
+
 def compute_buffers(shape: Shape, layout: Layout, settings: Settings) -> Compute:
     """Say how large the compute buffers of each device and of the host are (llama_context::sched_reserve)."""
     placed = _placed(shape, layout, settings)
     batch = rows(settings)
-    outputs = min(slots(settings) * (DRAFTED + 1 if settings.mtp else 1), batch)
     offloads = layout.offloads and settings.op_offload and layout.devices > 0
-    served = Mode(outputs, HOST not in layout.units, offloads, layout.offloads)
-    buffers = _buffers(shape, layout, settings, placed, served)
+    buffers = _served(shape, layout, settings, placed)
     fitted = _buffers(shape, layout, settings, placed, Mode(batch, False, offloads, layout.offloads))
     output = layout.units[-1]
     understood = known(shape.architecture) and not any(each.kind.strange for each in placed)

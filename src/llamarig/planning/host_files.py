@@ -79,11 +79,15 @@ class _Word(str):
     __slots__ = ()
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # the same text, in C
     """Compose's dialect."""
 
 
-_Dumper.add_representer(_Word, lambda dumper, word: dumper.represent_scalar("tag:yaml.org,2002:str", word, style='"'))
+def _quoted(dumper: Any, word: _Word) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(word), style='"')
+
+
+_Dumper.add_representer(_Word, _quoted)
 
 
 def compose_text(spec: Spec) -> str:

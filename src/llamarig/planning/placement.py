@@ -23,6 +23,26 @@ def place(strategy: Strategy, request: Request) -> Placement:
         PlacementError: the strategy cannot use these devices, or the model does not fit.
 
     """
+    if request.shape is None:
+        return _placed(strategy, request)
+    # Boxes of a site are alike, and so are their services: what was placed once is remembered with the shape.
+    found: dict[object, Placement | PlacementError] = request.shape.cache
+    blocks = None if request.blocks is None else tuple(request.blocks.items())
+    others = (request.threads, request.files, request.host, request.host_extra, request.projector)
+    key = ("placed", strategy, tuple(request.devices), request.settings, blocks, *others, request.whole, request.advise)
+    if key not in found:
+        try:
+            found[key] = _placed(strategy, request)
+        except PlacementError as error:
+            found[key] = error
+    placed = found[key]
+    if isinstance(placed, PlacementError):
+        raise type(placed)(str(placed), placed.remedy) from None
+    return placed
+
+
+def _placed(strategy: Strategy, request: Request) -> Placement:
+    """Lay one server out that was not laid out before."""
     if request.blocks is not None and strategy not in _COUNTED:
         msg = f"takes no blocks; {_names([s.value for s in _COUNTED])} do"
         raise PlacementError(msg, "remove blocks, or choose one of those strategies")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -50,7 +51,10 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return {**asdict(self), "incomplete": [str(problem) for problem in self.incomplete]}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        specs = [spec.to_dict() for spec in self.specs]
+        incomplete = [str(problem) for problem in self.incomplete]
+        return copy.deepcopy({**values, "specs": [], "incomplete": []}) | {"specs": specs, "incomplete": incomplete}
 
 
 def image_reference(engine: Engine) -> str:

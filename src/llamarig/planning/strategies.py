@@ -15,7 +15,7 @@ from llamarig.config.records import ServerValue, Strategy
 from llamarig.config.shape import Shape
 from llamarig.planning import fill, memory
 from llamarig.planning.arguments import laid_out, last_with_blocks, override_tensor, proportions
-from llamarig.planning.compute import compute_buffers
+from llamarig.planning.compute import device_buffers
 from llamarig.planning.devices import MARGIN_MIB, MIB, fastest_first
 from llamarig.planning.layout import HOST, Layout, assign_units
 from llamarig.planning.memory import Memory
@@ -272,9 +272,9 @@ def _costs(request: Request, shape: Shape, layout: Layout) -> fill.Costs:
     caches = memory.cache_bytes(shape, request.settings) if known(shape.architecture) else (0,) * held.blocks
     if not request.settings.kv_offload:
         caches = (0,) * held.blocks
-    computed = compute_buffers(shape, layout, request.settings)
+    computed = device_buffers(shape, layout, request.settings)
     others = [weight + cache for weight, cache in zip(held.others, caches, strict=True)]
-    fixed = [size + (request.projector if number == 0 else 0) for number, size in enumerate(computed.devices)]
+    fixed = [size + (request.projector if number == 0 else 0) for number, size in enumerate(computed)]
     return fill.Costs(others, held.experts, held.head, fixed)
 
 

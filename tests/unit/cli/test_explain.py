@@ -11,7 +11,6 @@ from llamarig.cli.explain import Argument, owned
 from llamarig.config.owned import OWNED
 from llamarig.config.spec import Spec
 from llamarig.errors import ExitCode
-from llamarig.planning import flags
 from llamarig.planning.intent import plan_host
 from tests.support import HOST, make_spec, variables
 from tests.unit.cli.conftest import Shell
@@ -193,7 +192,3 @@ def test_settings_are_told_from_owned_arguments_in_what_the_planner_writes(serve
     assert [item.option for item in found] == ["model", "host", "port", "log-jsonl", "device", "gpu-layers", "fit"]
     assert all(item.why == OWNED[item.option] for item in found)
     assert found[0].value == "/models/small.gguf"
-
-
-def test_what_is_refused_from_users_is_what_is_explained() -> None:
-    assert dict(flags.OWNED) == dict(OWNED)

@@ -204,3 +204,7 @@ def test_the_same_plan_is_the_same_picture(shell: Shell, tmp_path: Path) -> None
 def test_an_api_key_is_said_and_not_shown(shell: Shell) -> None:
     provision(shell, make_spec("locked", api_key_file="/etc/llamarig/keys/locked.key", api_key_sha256="f" * 64))
     assert "address      127.0.0.1:8080, with API key\n" in shell("plan", "locked").stdout
+
+
+def test_a_file_that_is_small_is_not_said_to_be_nothing(shell: Shell) -> None:
+    assert "/beta.gguf (0.01 GiB)\n" in shell("plan", "beta").stdout

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llamarig.config.spec import Spec
+from llamarig.config.spec import Spec, SpecFile
 from llamarig.daemon.judging import Judging, TooLargeError
 from llamarig.daemon.memory import MemoryStore
 from llamarig.runtime.fit_params import Answer, JudgeError
@@ -96,7 +96,7 @@ def test_a_model_file_that_is_not_there_is_said_and_the_engine_not_asked(
 
 
 def test_a_sparse_model_file_is_judged_and_said(tmp_path: Path) -> None:
-    spec = planned(files=[{"path": "/srv/llamarig/models/hole.gguf", "bytes": 64 << 20, "sha256": "a"}])
+    spec = planned(files=[SpecFile("/srv/llamarig/models/hole.gguf", 64 << 20, "a")])
     judge = FakeJudge(chat=FITS)
     asking = judging(tmp_path, judge, spec)
     os.truncate(below(tmp_path, "/srv/llamarig/models/hole.gguf"), 64 << 20)

@@ -88,10 +88,11 @@ def test_logits_are_what_a_whole_batch_of_them_takes_more() -> None:
     assert found.logits > logits - found.devices[0]
 
 
-def test_an_output_on_the_host_adds_no_logits_to_a_device() -> None:
+def test_logits_of_an_output_on_the_host_are_the_hosts() -> None:
     shape = published_shape("llama-3.1-8b", "q8_0")
-    units = (*(0,) * block_count(shape), HOST)
-    assert compute_buffers(shape, on_one(shape, units=units), BARE).logits == 0
+    found = compute_buffers(shape, on_one(shape, units=(*(0,) * block_count(shape), HOST)), BARE)
+    assert found.host + found.logits == found.fitted_host
+    assert found.fitted[0] - found.devices[0] < MIB < found.logits
 
 
 def test_pipeline_parallelism_keeps_four_of_everything_that_crosses() -> None:

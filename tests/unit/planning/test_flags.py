@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from llamarig.config.engine_options import recorded_options
+from llamarig.config.owned import OWNED
 from llamarig.config.records import ServerValue
 from llamarig.planning import flags
 from llamarig.planning.layers import Setting
@@ -97,14 +98,14 @@ def test_an_unknown_option_without_near_ones_leads_to_the_help() -> None:
     assert refusal("qqqqqqqqqqqqqqq")[1] == "see llama-server --help"
 
 
-@pytest.mark.parametrize("name", sorted(flags.OWNED))
+@pytest.mark.parametrize("name", sorted(OWNED))
 def test_an_owned_option_is_refused_under_all_its_names_with_the_reason(name: str) -> None:
     if name not in OPTIONS:
         pytest.fail(f"--{name} is owned, and this engine has no such option")
     for alias in OPTIONS[name].names:
         key = alias.lstrip("-").replace("-", "_")
         message, remedy = refusal(key)
-        assert flags.OWNED[name] in message
+        assert OWNED[name] in message
         assert key in remedy
 
 
