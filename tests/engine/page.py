@@ -31,8 +31,8 @@ and compares the answers with this page; `.venv/bin/python -m tests.engine.page`
 _ESTIMATED: Final = """\
 ## Asked of llama-fit-params
 
-Nothing is loaded. It counts logits for every row of a micro-batch where a server keeps one for each slot; here so much
-is added to the prediction.
+Nothing is loaded. Its compute buffers are larger than a server's: it counts logits for every row of a micro-batch where
+a server keeps one for each slot, and norms that are not pinned to their device. The prediction here is of its figure.
 
 """
 _LOADED: Final = """\

@@ -10,6 +10,7 @@ from llamarig.config.records import Strategy
 from llamarig.config.shape import Shape
 from llamarig.lab.ghosts import published_shape, write_ghost
 from llamarig.lab.judge import Judge, Served
+from llamarig.planning.compute import compute_buffers
 from llamarig.planning.devices import MIB, Device
 from llamarig.planning.layout import HOST, Layout, Settings
 from llamarig.planning.memory import EXPERTS, Memory, block_count, extra_blocks
@@ -84,17 +85,18 @@ def arguments(placed: Placement, settings: Settings) -> list[str]:
 
 
 def estimated(case: Case, judge: Judge, directory: Path) -> list[Row]:
-    """Compare with ``llama-fit-params``, which reserves logits for all rows: so much is added to the prediction."""
+    """Compare with ``llama-fit-params``, whose compute buffers are larger than a server's (``Compute.fitted``)."""
     path, shape = ghost(directory, case)
     placed = planned(case, judge, shape)
     layout, memory = _known(placed)
+    measured = compute_buffers(shape, layout, case.settings)
     said = judge.fit_params(path.name, arguments(placed, case.settings), timeout=300)
     rows = []
     for place_in_server, number in enumerate([*placed.devices, HOST]):
         name = HOST_NAME if number == HOST else f"RPC{number}"
         own = HOST if number == HOST else place_in_server
         part = memory.host if own == HOST else memory.devices[own]
-        logits = memory.logits if layout.units[-1] == own else 0
+        fitted = measured.fitted_host if own == HOST else measured.fitted[own]
         parts = said[name]
         rows.append(
             Row(
@@ -102,11 +104,11 @@ def estimated(case: Case, judge: Judge, directory: Path) -> list[Row]:
                 kind=case.kind,
                 strategy=placed.strategy.value,
                 device=name,
-                predicted=(part.total + logits) / MIB,
+                predicted=(part.total - part.compute + fitted) / MIB,
                 engine=parts.total,
                 weights_off=part.weights / MIB - parts.model,
                 cache_off=part.cache / MIB - parts.context,
-                compute_off=(part.compute + logits) / MIB - parts.compute,
+                compute_off=fitted / MIB - parts.compute,
                 compute=parts.compute,
             )
         )

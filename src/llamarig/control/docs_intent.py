@@ -94,7 +94,7 @@ llama_image_engine:
   repository: llamarig/llama-cpp
   inputs:
     suite: sid
-    packages: [llama.cpp-tools]
+    packages: [llama.cpp-tools, llama.cpp-tools-extra]
 """,
 }
 _SECTIONS: Final[tuple[tuple[type[Record], str], ...]] = (

@@ -101,5 +101,5 @@ def test_list_plan_and_logs_speak(alpha: Box) -> None:
     assert alpha.llamarig("plan", "moe")["data"]["specs"][0]["leaves"] == ["dense"]
     assert any("listening" in line for line in alpha.llamarig("logs", "dense", "-n", "500")["data"]["lines"])
     table = alpha.run("llamarig plan moe")
-    assert "profile" in table
+    assert "strategy cpu" in table
     assert "--device none" in table

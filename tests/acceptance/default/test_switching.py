@@ -26,7 +26,7 @@ def test_switch_by_command(alpha: Box) -> None:
     outcome = alpha.llamarig("switch", "dense")
     assert outcome["exit"] == 0
     assert (outcome["data"]["active"], outcome["data"]["previous"]) == ("dense", "moe")
-    assert set(outcome["data"]["phases"]) == {"stop", "start", "load", "completion", "commit"}
+    assert set(outcome["data"]["phases"]) == {"stop", "judge", "start", "load", "completion", "commit"}
     assert len(set(alpha.answers(8080))) > 1
 
 
