@@ -79,7 +79,9 @@ ESTIMATES: Final = (
     Case("dense", "phi-4", "q8_0", settings=_with(context=16384, parallel=4)),
     Case("dense", "seed-oss-36b", "q4_k_m", settings=_with(context=65536)),
     Case("dense", "command-r-35b", "q4_k_m", B, settings=_with(context=16384)),
+    Case("dense", "llama-3.3-70b", "q4_k_m", B, settings=_with(context=65536, **Q8)),
     # tied embeddings
+    Case("tied embeddings", "qwen3-4b", "q6_k", CPU, (), _with(context=131072, **Q8)),
     Case("tied embeddings", "llama-3.2-3b", "f16", A, (12288,)),
     Case("tied embeddings", "qwen3-4b", "q8_0", B, (4096, 6144), _with(context=40960)),
     Case("tied embeddings", "smollm3-3b", "f16", CPU, ()),

@@ -57,7 +57,7 @@ def device_buffers(shape: Shape, layout: Layout, settings: Settings) -> tuple[in
 def _served(shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed]) -> tuple[int, ...]:
     offloads = layout.offloads and settings.op_offload and layout.devices > 0
     outputs = min(slots(settings) * (DRAFTED + 1 if settings.mtp else 1), rows(settings))
-    mode = Mode(outputs, HOST not in layout.units, offloads, layout.offloads)
+    mode = Mode(outputs, HOST not in layout.units, offloads, layout.offloads and layout.devices > 0)
     return _buffers(shape, layout, settings, placed, mode)
 
 
@@ -67,7 +67,8 @@ def compute_buffers(shape: Shape, layout: Layout, settings: Settings) -> Compute
     batch = rows(settings)
     offloads = layout.offloads and settings.op_offload and layout.devices > 0
     buffers = _served(shape, layout, settings, placed)
-    fitted = _buffers(shape, layout, settings, placed, Mode(batch, False, offloads, layout.offloads))
+    unpinned = Mode(batch, False, offloads, layout.offloads and layout.devices > 0)
+    fitted = _buffers(shape, layout, settings, placed, unpinned)
     output = layout.units[-1]
     understood = known(shape.architecture) and not any(each.kind.strange for each in placed)
     largest = max(buffers[:-1], default=0)

@@ -155,7 +155,7 @@ def _shared(build: Builder, layer: Layer) -> tuple[tuple[Node, ...], tuple[Node,
 def _unpacked(build: Builder, layer: Layer) -> int:
     """Return the bytes in which CUDA unpacks the cache for fused attention (fattn-common.cuh, f16_extra_data)."""
     settings = build.case.settings
-    if not build.case.mode.cuda:
+    if not build.case.mode.cuda or build.unit == build.case.host or not settings.kv_offload:
         return 0
     streams = 1 if settings.unified else build.slots
     parts = ((settings.type_k, layer.key_length), (settings.type_v, layer.value_length))

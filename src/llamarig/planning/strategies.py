@@ -182,7 +182,7 @@ def host_only(request: Request) -> Placement:
         if request.host is not None:
             _at_least(request.files, request.host, "the host", request.host_extra)
         return placed
-    return _judged(request, placed, Layout(0, (HOST,) * (memory.block_count(request.shape) + 1)))
+    return _judged(request, placed, Layout(0, (HOST,) * (memory.block_count(request.shape) + 1), offloads=False))
 
 
 def _needs_shape(request: Request, strategy: Strategy, *, experts: bool = False) -> Shape:
