@@ -13,11 +13,12 @@ from typing import Final
 
 from llamarig.config.attention import known
 from llamarig.config.shape import Shape
+from llamarig.planning.cells import states
 from llamarig.planning.compute_blocks import draft, graph
-from llamarig.planning.compute_case import DRAFTED, Case, Mode, Placed, block_kinds, fused, number, rows, slots
+from llamarig.planning.compute_case import Case, Mode, Placed, block_kinds, fused, number, rows
+from llamarig.planning.devices import MIB
 from llamarig.planning.layout import HOST, Layout, Settings
 
-_MIB: Final = 1 << 20
 # How many blocks before one decide whether it finds the allocator in a state that is new. Measured: with three, all but
 # 3 % of what was compared comes out as if every block were built.
 _MEMORY: Final = 3
@@ -55,19 +56,20 @@ def device_buffers(shape: Shape, layout: Layout, settings: Settings) -> tuple[in
 
 
 def _served(shape: Shape, layout: Layout, settings: Settings, placed: Sequence[Placed]) -> tuple[int, ...]:
-    offloads = layout.offloads and settings.op_offload and layout.devices > 0
-    outputs = min(slots(settings) * (DRAFTED + 1 if settings.mtp else 1), rows(settings))
-    mode = Mode(outputs, HOST not in layout.units, offloads, layout.offloads and layout.devices > 0)
+    mode = _mode(layout, settings, min(states(settings), rows(settings)), pinned=HOST not in layout.units)
     return _buffers(shape, layout, settings, placed, mode)
+
+
+def _mode(layout: Layout, settings: Settings, outputs: int, *, pinned: bool) -> Mode:
+    cuda = layout.offloads and layout.devices > 0
+    return Mode(outputs, pinned, cuda and settings.op_offload, cuda)
 
 
 def compute_buffers(shape: Shape, layout: Layout, settings: Settings) -> Compute:
     """Say how large the compute buffers of each device and of the host are (llama_context::sched_reserve)."""
     placed = _placed(shape, layout, settings)
-    batch = rows(settings)
-    offloads = layout.offloads and settings.op_offload and layout.devices > 0
     buffers = _served(shape, layout, settings, placed)
-    unpinned = Mode(batch, False, offloads, layout.offloads and layout.devices > 0)
+    unpinned = _mode(layout, settings, rows(settings), pinned=False)
     fitted = _buffers(shape, layout, settings, placed, unpinned)
     output = layout.units[-1]
     understood = known(shape.architecture) and not any(each.kind.strange for each in placed)
@@ -79,7 +81,7 @@ def compute_buffers(shape: Shape, layout: Layout, settings: Settings) -> Compute
         fitted=fitted[:-1],
         fitted_host=fitted[-1],
         known=understood,
-        uncertainty=max(32 * _MIB, largest // 32) if understood else max(128 * _MIB, largest // 2),
+        uncertainty=max(32 * MIB, largest // 32) if understood else max(128 * MIB, largest // 2),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from llamarig.config.attention import Layer
+from llamarig.planning.cells import cells, element_bytes
 from llamarig.planning.compute_builder import F16, F32, I32, I64, Builder, Finish
-from llamarig.planning.compute_case import cells, number, packed, row_bytes
+from llamarig.planning.compute_case import number, packed
 from llamarig.planning.compute_graph import Node
 
 _ROTATED: Final = 64  # llama_kv_cache rotates keys and values of heads of multiples of this when they are packed
@@ -135,7 +136,7 @@ def _turned_values(build: Builder, layer: Layer) -> tuple[Node, ...]:
     settings = build.case.settings
     streams = 1 if settings.unified else build.slots
     tokens = cells(settings, layer.window) * streams
-    return (build.graph.add(tokens * row_bytes(settings.type_k, build.widths["attn_k_b"][1])),)
+    return (build.graph.add(tokens * element_bytes(settings.type_k, build.widths["attn_k_b"][1])),)
 
 
 def _shared(build: Builder, layer: Layer) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
@@ -147,7 +148,7 @@ def _shared(build: Builder, layer: Layer) -> tuple[tuple[Node, ...], tuple[Node,
     tokens = cells(settings, layer.window) * streams
     kinds = ((settings.type_k, layer.key_length), (settings.type_v, layer.value_length))
     keys, values = (
-        build.elsewhere(tokens * row_bytes(kind, layer.kv_heads * length), build.kept) for kind, length in kinds
+        build.elsewhere(tokens * element_bytes(kind, layer.kv_heads * length), build.kept) for kind, length in kinds
     )
     return (keys,), (values,)
 

@@ -15,8 +15,9 @@ from llamarig.planning import compute_attention as attention
 from llamarig.planning import compute_gemma3n as gemma3n
 from llamarig.planning import compute_network as network
 from llamarig.planning import compute_recurrent as recurrent
+from llamarig.planning.cells import cells
 from llamarig.planning.compute_builder import I32, I64, Builder, Finish
-from llamarig.planning.compute_case import Case, Placed, cells, number
+from llamarig.planning.compute_case import Case, Placed, number
 from llamarig.planning.compute_graph import Graph, Node
 
 _STACKED: Final = 3  # dimensions of a tensor of all experts

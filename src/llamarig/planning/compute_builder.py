@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from llamarig.planning.compute_case import DRAFTED, TRAITS, Case, Placed, Traits, number, rows, slots
+from llamarig.planning.cells import slots, states
+from llamarig.planning.compute_case import TRAITS, Case, Placed, Traits, number, rows
 from llamarig.planning.compute_graph import Graph, Node
 
 F32: Final = 4
@@ -50,7 +51,7 @@ class Builder:
         self.graph = Graph()
         self.rows = rows(case.settings)
         self.slots = slots(case.settings)
-        self.snapshots = self.slots * (DRAFTED + 1 if case.settings.mtp else 1)
+        self.snapshots = states(case.settings)
         self.batch_row = F32 * self.rows
         self.out_row = F32 * case.mode.outputs
         self.row = self.batch_row

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 
 from llamarig.config.attention import Layer, kinds, known
 from llamarig.config.shape import TYPE_BLOCKS, Shape
+from llamarig.planning.cells import padded, slots
 from llamarig.planning.layout import Settings
 
-DRAFTED: Final = 3  # --spec-draft-n-max: tokens that MTP layers predict at once
 SPARSE_LAYERS: Final = (
     10  # n_layer_sparsity (models/gemma3n.cpp): so many layers let only their largest activations count
 )
@@ -25,7 +25,6 @@ _PLACED: Final = re.compile(
     r"|shortconv\.(conv|in_proj|out_proj)|nextn\..*"
 )
 _MOST_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
-_PAD: Final = 256  # llama_kv_cache::get_padding
 
 
 @dataclass(frozen=True)
@@ -187,40 +186,15 @@ def number(shape: Shape, key: str, default: int = 0) -> int:
     return max((each for each in found if each >= 0), default=default)
 
 
-def slots(settings: Settings) -> int:
-    """Return how many sequences the engine serves side by side."""
-    return max(settings.parallel, 1)
-
-
 def rows(settings: Settings) -> int:
     """Return the tokens of the batch that the engine reserves for (llama_context::sched_reserve, graph_reserve)."""
     most = min(padded(settings.context), settings.ubatch, settings.batch)
     return -(-most // slots(settings)) * slots(settings)
 
 
-def cells(settings: Settings, window: int) -> int:
-    """Return how many cells of the cache a token may look at (llama_context, llama_kv_cache_iswa)."""
-    found = padded(padded(settings.context) // (1 if settings.unified else slots(settings)))
-    if window and not settings.swa_full:
-        seen = window * (slots(settings) if settings.unified else 1)
-        found = padded(min(found, seen + min(settings.ubatch, settings.batch)))
-    return found
-
-
-def padded(tokens: int) -> int:
-    """Round up to what a cache is made in."""
-    return -(-tokens // _PAD) * _PAD
-
-
 def packed(kind: str) -> bool:
     """Say whether a tensor type packs numbers in blocks (ggml_is_quantized)."""
     return TYPE_BLOCKS.get(kind, (1, 1))[0] > 1
-
-
-def row_bytes(kind: str, elements: int) -> int:
-    """Return the bytes of so many numbers of a type (ggml_row_size)."""
-    block, size = TYPE_BLOCKS.get(kind, (1, 2))
-    return elements * size // block
 
 
 def block_kinds(shape: Shape) -> list[Kind]:

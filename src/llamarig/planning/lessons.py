@@ -10,6 +10,7 @@ from llamarig.config.attention import known
 from llamarig.config.records import Strategy
 from llamarig.config.shape import Shape
 from llamarig.planning import memory
+from llamarig.planning.devices import MIB
 from llamarig.planning.layers import Setting
 from llamarig.planning.layout import HOST, Settings
 from llamarig.planning.request import Placement
@@ -18,7 +19,6 @@ from llamarig.planning.settings import number
 # Of the engine's --cache-type-k and --cache-type-v (common/arg.cpp, kv_cache_types).
 _CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 _UBATCH: Final = 512
-_MIB: Final = 1 << 20
 _SHORT: Final = 4096
 # Options that take memory which nobody here computes.
 _UNCOUNTED: Final = ("moe_cache_mib", "spec_draft_model", "spec_draft_hf", "lora", "lora_scaled", "control_vector")
@@ -102,7 +102,7 @@ def _large_batch(placed: Placement, shape: Shape, asked: Settings) -> Iterator[s
         return
     less = memory.predict(shape, placed.layout, replace(asked, ubatch=_UBATCH))
     pairs = zip(placed.memory.devices, less.devices, strict=True)
-    costs = [(more.compute + more.cache - fewer.compute - fewer.cache) // _MIB for more, fewer in pairs]
+    costs = [(more.compute + more.cache - fewer.compute - fewer.cache) // MIB for more, fewer in pairs]
     if any(costs):
         yield f"ubatch_size {asked.ubatch} costs {', '.join(map(str, costs))} MiB more on the devices than {_UBATCH}"
 

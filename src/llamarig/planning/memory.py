@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from llamarig.config.attention import Layer, kinds, known
-from llamarig.config.shape import TYPE_BLOCKS, Shape, ShapeError, Tensor
+from llamarig.config.shape import Shape, ShapeError, Tensor
+from llamarig.planning.cells import cells, element_bytes, states, streams
 from llamarig.planning.compute import compute_buffers
 from llamarig.planning.layout import HOST, Layout, Settings
 
@@ -25,9 +26,6 @@ _INPUT: Final = ("token_embd", "position_embd", "token_types", "per_layer_token_
 _FIRST: Final = ("per_layer_model_proj", "per_layer_proj_norm", "hrm_z_l_init")
 # Architectures that load the copy of tied embeddings before the embeddings, so that the CPU holds both too.
 _COPIED_FIRST: Final = frozenset({"gemma3n", "gemma4"})
-# Tokens that MTP layers predict at once (--spec-draft-n-max): each keeps a recurrent state of its own to go back to.
-_DRAFTED: Final = 3
-_PAD: Final = 256
 MOST_BLOCKS: Final = 512  # LLAMA_MAX_LAYERS
 _F32: Final = 4
 
@@ -154,24 +152,6 @@ def extra_blocks(shape: Shape) -> int:
     return value if isinstance(value, int) and 0 <= value < block_count(shape) else 0
 
 
-def element_bytes(kind: str, elements: int) -> int:
-    """Return the bytes of so many numbers of a type, a row of a cache for example."""
-    block, size = TYPE_BLOCKS[kind]
-    return elements * size // block
-
-
-def cells(settings: Settings) -> tuple[int, int]:
-    """Return tokens for each stream of the cache, and how many streams there are (llama-context.cpp).
-
-    A unified cache is one stream of the whole context; else each slot has its own, padded to 256.
-    """
-    whole = _padded(settings.context)
-    if settings.unified:
-        return whole, 1
-    slots = max(settings.parallel, 1)
-    return _padded(whole // slots), slots
-
-
 def cache_bytes(shape: Shape, settings: Settings) -> tuple[int, ...]:
     """Return the bytes of each block's cache: keys and values, or recurrent state.
 
@@ -201,22 +181,17 @@ def layers(shape: Shape) -> list[Layer]:
 
 def _layer_cache(layer: Layer, settings: Settings, widest: int) -> int:
     """Return the bytes of one block's cache; without flash attention all values are as wide as the widest."""
-    tokens, streams = cells(settings)
-    slots = max(settings.parallel, 1)
-    states = slots * (1 + _DRAFTED if settings.mtp else 1)
-    total = _F32 * states * (layer.conv_elements + layer.state_elements)
+    total = _F32 * states(settings) * (layer.conv_elements + layer.state_elements)
     if layer.mtp and not settings.mtp:
         return 0
     if not layer.cached and not layer.mtp:
         return total
-    if layer.window and not settings.swa_full:
-        tokens = _padded(min(tokens, layer.window * (slots if settings.unified else 1) + settings.ubatch))
     row = element_bytes(settings.type_k, layer.kv_heads * layer.key_length)
     values = layer.kv_heads * layer.value_length
     row += element_bytes(settings.type_v, values if settings.flash_attention or not values else widest)
     row += element_bytes(settings.type_k, layer.index_key_length)
     row += element_bytes(settings.type_v, layer.index_value_length)
-    return total + tokens * streams * row
+    return total + cells(settings, layer.window) * streams(settings) * row
 
 
 def sequence_state(shape: Shape | None, settings: Settings) -> int:
@@ -229,10 +204,6 @@ def sequence_state(shape: Shape | None, settings: Settings) -> int:
     one = replace(settings, parallel=1, unified=True, flash_attention=True, mtp=False)
     kept = [layer for layer in layers(shape) if layer.state_elements or layer.conv_elements or layer.window]
     return sum(_layer_cache(layer, one, 0) for layer in kept) if not settings.swa_full else 0
-
-
-def _padded(tokens: int) -> int:
-    return -(-tokens // _PAD) * _PAD
 
 
 def predict(shape: Shape, layout: Layout, settings: Settings) -> Memory:

@@ -7,13 +7,13 @@ from typing import Final
 
 from llamarig.config.records import ServerValue
 from llamarig.config.shape import TYPE_BLOCKS, Shape
+from llamarig.planning.devices import MIB
 from llamarig.planning.layers import Setting
 from llamarig.planning.layout import Settings
 
 # llama-server without --parallel: four slots over one cache (llamacpp.md section 1).
 _AUTO_SLOTS: Final = 4
 _UNSAID_CONTEXT: Final = 4096
-_MIB: Final = 1 << 20
 # A server with a model of 1 MB holds this much of the host's memory (VmRSS, engine 0.7.0 on the CPU, measured).
 PROCESS_MIB: Final = 64
 _CHECKPOINTS: Final = 32
@@ -51,11 +51,11 @@ def host_extra(settings: Mapping[str, Setting], memory: Settings, state: int) ->
     The process itself, the prompt cache up to its limit, and each slot's checkpoints: copies of the ``state`` bytes
     that a sequence has in recurrent layers and sliding windows, every 8192 tokens (``--ctx-checkpoints``).
     """
-    cache = max(number(settings, "cache_ram", 8192), 0) * _MIB
+    cache = max(number(settings, "cache_ram", 8192), 0) * MIB
     most = max(number(settings, "ctx_checkpoints", _CHECKPOINTS), 0)
     apart = max(number(settings, "checkpoint_min_step", _CHECKPOINT_STEP), 1)
     each = memory.context if memory.unified else memory.context // memory.parallel
-    return PROCESS_MIB * _MIB + cache + memory.parallel * min(most, each // apart) * state
+    return PROCESS_MIB * MIB + cache + memory.parallel * min(most, each // apart) * state
 
 
 def number(settings: Mapping[str, Setting], key: str, default: int) -> int:

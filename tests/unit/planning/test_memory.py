@@ -7,18 +7,10 @@ from dataclasses import replace
 import pytest
 
 from llamarig.config.shape import Shape, Tensor
+from llamarig.planning.cells import cells, element_bytes, streams
 from llamarig.planning.devices import MIB
 from llamarig.planning.layout import HOST, Layout, Settings
-from llamarig.planning.memory import (
-    block_count,
-    cache_bytes,
-    cells,
-    element_bytes,
-    extra_blocks,
-    predict,
-    sequence_state,
-    weights,
-)
+from llamarig.planning.memory import block_count, cache_bytes, extra_blocks, predict, sequence_state, weights
 from tests.unit.planning.layouts import shape
 
 LONG = Settings(32768)
@@ -90,7 +82,7 @@ def test_weights_and_cache_are_what_the_engine_says(
 def test_cells_are_padded_and_slots_have_their_own_unless_the_cache_is_unified(
     settings: Settings, expected: tuple[int, int]
 ) -> None:
-    assert cells(settings) == expected
+    assert (cells(settings), streams(settings)) == expected
 
 
 def test_rows_of_a_cache_are_counted_in_whole_blocks_of_their_type() -> None:
