@@ -23,7 +23,7 @@ def streams(settings: Settings) -> int:
 
 
 def states(settings: Settings) -> int:
-    """Return how many recurrent states, and rows of logits, the slots have: with MTP, one for each drafted token too."""
+    """Return how many recurrent states, and rows of logits, the slots have: with MTP, also one for each draft."""
     return slots(settings) * (DRAFTED + 1 if settings.mtp else 1)
 
 
