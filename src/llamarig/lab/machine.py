@@ -103,8 +103,11 @@ def ensure_docker() -> None:
         for stale in (Path("/run/docker.pid"), Path("/var/run/docker/containerd/containerd.pid")):
             if stale.exists() and not Path(f"/proc/{stale.read_text(encoding='ascii').strip()}").exists():
                 stale.unlink()
+        # It outlives this process, so it is nobody's child here: setsid forks it away and ends at once.
         with Path("/var/log/dockerd.log").open("ab") as log:
-            subprocess.Popen(["dockerd"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            subprocess.run(
+                ["setsid", "--fork", "dockerd"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=True
+            )
     for _ in range(120):
         if _docker_answers():
             return
