@@ -24,6 +24,8 @@ HOST = "rig01"
 KEY = "not-a-real-key-0123456789"
 MODEL = b"GGUF of a model"
 
+ENGINE = {"image": "llamarig/llama-cpp:test", "version": "0.7.0", "ref": "0.7.0", "commit": None, "backend": "cpu"}
+
 _VARIABLES: dict[str, Any] = {
     "fleet_layer_loaded": True,
     "fleet_models_dir": "/srv/llamarig/models",
@@ -35,7 +37,8 @@ _VARIABLES: dict[str, Any] = {
             "server": {"ctx_size": 4096},
         }
     },
-    "llama_image_engine": {"recipe": "debian-package", "inputs": {"suite": "sid"}},
+    "llama_image_recipe": "debian-package",
+    "llama_image_package": {"suite": "sid", "version": "0.7.0", "packages": ["llama.cpp-tools"]},
     "host_hardware": {"memory_mib": 4096, "cpu_threads": 4, "reserve_mib": 512},
     "llm_services": [{"name": "chat", "profile": "small", "strategy": "cpu", "port": 8080}],
 }

@@ -59,9 +59,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
         """
         arguments = self._task.args
         border = Border(ROOT, self._loader.load_from_file)
+        if arguments.get("engine_only"):
+            engine = border.engine(host, variables, self._templar)
+            return {"host": host, "engine": engine, "image": engine["image"], "incomplete": []}
         only_plan = boolean(arguments.get("only_plan", False))
         found, keys = border.plan(host, variables, self._templar, only_plan=only_plan)
-        plan = {**found.to_dict(), "manifest": manifest(found.specs, keys, found.default_service)}
+        plan = {**found.to_dict(), "manifest": manifest(found.specs, keys, found.default_service, found.engine)}
         if arguments.get("switching"):
             require_service(host, plan["specs"], arguments.get("service"))
         return plan

@@ -96,7 +96,7 @@ def test_an_inventory_loads_the_fleet_layer_and_can_be_planned(path: Path) -> No
     for host in hosts:
         variables = listed["_meta"]["hostvars"][host]
         assert variables.get("fleet_layer_loaded") is True, host
-        assert variables.keys() >= {"host_hardware", "llm_services", "llama_image_engine", "fleet_models_dir"}, host
+        assert variables.keys() >= {"host_hardware", "llm_services", "llama_image_bases", "fleet_models_dir"}, host
         assert plan_host(host, variables, only_plan=True)["specs"], f"{host} runs nothing"
 
 

@@ -82,3 +82,10 @@ def recorded_options(version: str = RECORDED) -> dict[str, Option]:
     """Return the options of an engine whose help is kept in ``data/llama-server-help``."""
     text = files("llamarig").joinpath("data", "llama-server-help", f"{version}.txt").read_text(encoding="utf-8")
     return parse_help(text)
+
+
+@cache
+def recorded_versions() -> frozenset[str]:
+    """Return the versions of the engines whose help is kept."""
+    kept = files("llamarig").joinpath("data", "llama-server-help")
+    return frozenset(item.name.removesuffix(".txt") for item in kept.iterdir())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -200,16 +200,6 @@ class Hardware(Record):
         return self
 
 
-class Engine(Record):
-    """The engine image as the plan needs it; how it is built is the llama_image role's."""
-
-    recipe: Literal["debian-package"] = Field(description="How the image is made.")
-    repository: str = Field(default="llamarig/llama-cpp", description="The image's name before the colon.")
-    inputs: dict[str, Any] = Field(
-        description="Everything that goes into the image; the image's tag is made of its hash."
-    )
-
-
 class Allowed(Record):
     """A port of the host that others may reach, beside SSH and the services of the plan."""
 
@@ -222,30 +212,4 @@ class Allowed(Record):
     )
     comment: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 .,:;()/@_+-]{0,100}$")] = Field(
         default="", description="What it is for; shown by `nft list table inet llamarig`."
-    )
-
-
-class HostIntent(Record):
-    """Everything one host's plan is made from."""
-
-    host: str = Field(description="The host's name in the inventory.")
-    hardware: Hardware = Field(description="The declared side of the host. Planning reads this and never the host.")
-    services: list[Service] = Field(description="What the host runs; one of them is active at a time.")
-    default_service: str | None = Field(
-        default=None,
-        description="The service that serves when nobody chose another; without it, the first of the list.",
-    )
-    server_defaults: dict[str, ServerValue] = Field(
-        default={},
-        description="llama-server options for every service: over profile and strategy, under the service's own.",
-    )
-    engine: Engine = Field(description="The engine, and what goes into its image.")
-    firewall: Annotated[bool, Field(strict=False)] = Field(
-        default=True, description="Whether the host has llamarig's firewall; false takes it away."
-    )
-    allowed: list[Allowed] = Field(
-        default=[], description="Ports that may be reached beside SSH and services that are published beyond loopback."
-    )
-    models_dir: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = Field(
-        default="/srv/llamarig/models", description="Where model files live on every host."
     )

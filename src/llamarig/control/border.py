@@ -6,6 +6,7 @@ The action plugin of the role plan crosses it for one host of a deployment, ``in
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -15,13 +16,19 @@ from typing import Any, Final, Protocol
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from llamarig.config.engine import PREFIX, Engine
 from llamarig.control.sources import add_local_shapes, check_local_models
 from llamarig.errors import ConfigError, Problem
-from llamarig.planning.intent import read_plan
+from llamarig.planning.intent import ENGINE_FILES, read_engine, read_plan
 from llamarig.planning.plan import Plan
 
 # What the planner reads of a host's variables.
-_WANTED: Final = ("fleet_", "llm_", "host_hardware", "llama_image_engine", "firewall_allow", "firewall_enabled")
+_WANTED: Final = (
+    *(PREFIX + name for name in Engine.model_fields),
+    *("fleet_", "llm_", "host_hardware", "firewall_allow", "firewall_enabled"),
+)
+# What goes into a build beside the source.
+ENGINE_FILE_NAMES: Final = ("Dockerfile", "entrypoint.sh")
 _SPEC_KEYS: Final = {"type", "elements", "choices", "options"}
 # Roles whose name is an everyday word: a site may have variables of its own that begin with it.
 _COMMON_WORDS: Final = {"agent", "plan", "verify"}
@@ -68,6 +75,7 @@ class Border:
         intent = self._intent(host, variables, templar, problems)
         try:
             add_local_shapes(host, intent, self._root)
+            intent[ENGINE_FILES] = self._engine_files
             plan, keys = read_plan(host, intent, only_plan=only_plan)
         except ConfigError as error:
             raise ConfigError([*problems, *error.problems]) from None
@@ -80,6 +88,19 @@ class Border:
         if problems:
             raise ConfigError(problems)
         return plan, keys
+
+    def engine(self, host: str, variables: Mapping[str, Any], templar: Templar) -> dict[str, Any]:
+        """Return the host's engine alone, as its plan has it.
+
+        Raises:
+            ConfigError: with every problem of the engine and of the declared hardware.
+
+        """
+        problems: list[Problem] = []
+        intent = self._intent(host, variables, templar, problems)
+        if problems:
+            raise ConfigError(problems)
+        return read_engine(host, intent | {ENGINE_FILES: self._engine_files})
 
     def _intent(
         self, host: str, variables: Mapping[str, Any], templar: Templar, problems: list[Problem]
@@ -129,6 +150,15 @@ class Border:
                 for message in (ArgumentSpecValidator(spec).validate(said).error_messages if said else ())
             ]
         return problems
+
+    @cached_property
+    def _engine_files(self) -> str:
+        """The checksum of what is built beside the engine's source; a changed Dockerfile is another engine."""
+        folder = self._root / "templates" / "llama_image"
+        digest = hashlib.sha256()
+        for name in ENGINE_FILE_NAMES:
+            digest.update(f"{name}\0".encode() + (folder / name).read_bytes())
+        return digest.hexdigest()
 
     @cached_property
     def _roles(self) -> dict[str, dict[str, Any]]:

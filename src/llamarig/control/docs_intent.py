@@ -10,8 +10,10 @@ from typing import Any, Final
 import yaml
 
 from llamarig.config.catalogue import ClientSettings, ModelFile, Profile, Speed
+from llamarig.config.engine import PREFIX, Archive, Bases, BasesOfBackends, Engine, Package, Prebuilt, Source
+from llamarig.config.host import HostIntent
 from llamarig.config.owned import OWNED
-from llamarig.config.records import Allowed, Engine, Gpu, Hardware, HostIntent, Record, Service
+from llamarig.config.records import Allowed, Gpu, Hardware, Record, Service
 from llamarig.control.docs_table import DocsError, markdown_table
 from llamarig.planning.intent import plan_host
 from llamarig.planning.layers import BUILT_IN
@@ -22,7 +24,6 @@ VARIABLES: Final = (
     ("llm_services", "services", "`host_vars`"),
     ("llm_default_service", "default_service", "`host_vars`"),
     ("llm_server_defaults", "server_defaults", "`group_vars/all/fleet.yml`"),
-    ("llama_image_engine", "engine", "`group_vars/all/versions.yml`"),
     ("fleet_models_dir", "models_dir", "`group_vars/all/fleet.yml`"),
     ("firewall_enabled", "firewall", "`host_vars`"),
     ("firewall_allow", "allowed", "`host_vars`"),
@@ -89,12 +90,16 @@ firewall_allow:
   - {port: 51820, protocol: udp, comment: WireGuard}
 """,
     Engine: """\
-llama_image_engine:
-  recipe: debian-package
-  repository: llamarig/llama-cpp
-  inputs:
-    suite: sid
-    packages: [llama.cpp-tools, llama.cpp-tools-extra]
+llama_image_recipe: source
+llama_image_backend: cpu
+llama_image_bases:
+  cpu: {build: mirror.example.com/ubuntu:24.04, runtime: mirror.example.com/ubuntu:24.04}
+llama_image_source:
+  repository: https://git.example.com/llama.cpp.git
+  ref: v0.7.0
+  version: 0.7.0
+  commit: 0123456789abcdef0123456789abcdef01234567
+  committed: 1780000000
 """,
 }
 _SECTIONS: Final[tuple[tuple[type[Record], str], ...]] = (
@@ -106,7 +111,13 @@ _SECTIONS: Final[tuple[tuple[type[Record], str], ...]] = (
     (ClientSettings, "an entry of a profile's `clients`"),
     (Speed, "an item of a profile's `speeds`"),
     (Allowed, "an item of `firewall_allow`"),
-    (Engine, "`llama_image_engine`"),
+    (Engine, "variables of their own, `llama_image_` before each key"),
+    (Source, "`llama_image_source`, in `group_vars/all/engine.yml`"),
+    (Archive, "a source's `archive`"),
+    (BasesOfBackends, "`llama_image_bases`, in `group_vars/all/versions.yml`"),
+    (Bases, "an entry of `llama_image_bases`"),
+    (Package, "`llama_image_package`, in `group_vars/all/versions.yml`"),
+    (Prebuilt, "`llama_image_prebuilt`"),
 )
 
 
@@ -127,6 +138,13 @@ def inventory(root: Path) -> str:
         for name, field, where in VARIABLES
     ]
     rows += [
+        (
+            f"`{PREFIX}<key>`",
+            "a key of [Engine](#engine)",
+            "",
+            "`group_vars/all/`, or the inventory",
+            "The engine, and what goes into its image.",
+        ),
         (
             "`llm_profiles_<family>`",
             "mapping of name to [Profile](#profile)",

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 from llamarig import __version__
-from llamarig.config.engine_options import RECORDED
 from llamarig.errors import LlamarigError
 
 # What the release does not carry: rooms of the control node. Of data it has the engine's options, for explain.
@@ -62,7 +61,7 @@ class Release:
         package = self.root / "src" / "llamarig"
         found = [path for path in package.rglob("*") if path.suffix in {".py", ".typed"} and path.is_file()]
         kept = [path for path in found if path.relative_to(package).parts[0] not in _LEFT_OUT]
-        return sorted([*kept, package / "data" / "llama-server-help" / f"{RECORDED}.txt"])
+        return sorted([*kept, *(package / "data" / "llama-server-help").glob("*.txt")])
 
     @cached_property
     def name(self) -> str:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import Any, Final
 
-from llamarig.config.records import Allowed, HostIntent, Service
+from llamarig.config.host import HostIntent
+from llamarig.config.records import Allowed, Service
 from llamarig.errors import Problem
 
 _FAMILIES: Final = {4: ("ipv4", "ip"), 6: ("ipv6", "ip6")}

@@ -99,13 +99,20 @@ def compose_text(spec: Spec) -> str:
     return yaml.dump(project, Dumper=_Dumper, sort_keys=False, indent=2, width=1_000_000, allow_unicode=True)
 
 
-def manifest(specs: list[Spec], api_keys: Mapping[str, str], default_service: str | None) -> dict[str, Any]:
+def manifest(
+    specs: list[Spec], api_keys: Mapping[str, str], default_service: str | None, engine: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the manifest of all services of a host; entries with ``template`` are rendered by the role."""
+    host = {
+        "schema_version": 1,
+        "default_service": default_service,
+        "engine": {key: engine[key] for key in ("image", "version", "ref", "commit", "backend")},
+    }
     files: list[dict[str, Any]] = [
         {
             "path": paths.HOST_FILE,
             "template": "host.json.j2",
-            "vars": {"host": {"schema_version": 1, "default_service": default_service}},
+            "vars": {"host": host},
         }
     ]
     secrets = []

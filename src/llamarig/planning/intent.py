@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from llamarig.config.catalogue import Profile
-from llamarig.config.records import Allowed, Engine, Hardware, HostIntent, Service
+from llamarig.config.engine import PREFIX, Engine
+from llamarig.config.host import HostIntent
+from llamarig.config.records import Allowed, Hardware, Service
 from llamarig.errors import ConfigError, Problem
-from llamarig.planning import catalogue, host_files
+from llamarig.planning import catalogue, engine, host_files
 from llamarig.planning.plan import Plan, resolve
 
 CATALOGUE_PREFIX: Final = "llm_profiles_"
 _PARTS: Final = (CATALOGUE_PREFIX, catalogue.SHAPES_PREFIX)
 SENTINEL: Final = "fleet_layer_loaded"
+# The checksum of Dockerfile and entrypoint, which the border puts beside the variables.
+ENGINE_FILES: Final = "engine_files_sha256"
 _LONG: Final = 80
 _HIDDEN: Final = "api_key"
 # Fields of the whole intent, under the names that people write them by.
@@ -44,7 +49,7 @@ def plan_host(host: str, variables: Mapping[str, Any], *, only_plan: bool = Fals
     plan, api_keys = read_plan(host, variables, only_plan=only_plan)
     return {
         **plan.to_dict(),
-        "manifest": host_files.manifest(plan.specs, api_keys, plan.default_service),
+        "manifest": host_files.manifest(plan.specs, api_keys, plan.default_service, plan.engine),
     }
 
 
@@ -64,7 +69,7 @@ def read_plan(host: str, variables: Mapping[str, Any], *, only_plan: bool = Fals
     problems = _unknown(host, variables)
     profiles = _profiles(host, variables, problems)
     hardware = _record(host, "host_hardware", Hardware, variables.get("host_hardware"), problems)
-    engine = _record(host, "llama_image_engine", Engine, variables.get("llama_image_engine"), problems)
+    said_engine = _engine(host, variables, problems)
     services = []
     declared = _listed(host, "llm_services", variables.get("llm_services", []), "services", problems)
     names = {item.get("name") for item in declared if isinstance(item, dict) and isinstance(item.get("name"), str)}
@@ -82,7 +87,7 @@ def read_plan(host: str, variables: Mapping[str, Any], *, only_plan: bool = Fals
         "host": host,
         # Broken records were reported; stand-ins let everything else be checked in the same run.
         "hardware": hardware or Hardware(memory_mib=2**31, cpu_threads=1),
-        "engine": engine or Engine(recipe="debian-package", inputs={}),
+        "engine": said_engine,
         "services": services,
         "default_service": default,
         "server_defaults": variables.get("llm_server_defaults") or {},
@@ -92,14 +97,41 @@ def read_plan(host: str, variables: Mapping[str, Any], *, only_plan: bool = Fals
         content["firewall"] = variables["firewall_enabled"]
     if variables.get("fleet_models_dir") is not None:
         content["models_dir"] = variables["fleet_models_dir"]
-    intent = _record(host, "", HostIntent, content, problems)
+    intent = _record(host, "", HostIntent, content, problems) if said_engine is not None else None
     if intent is None:
         raise ConfigError(problems)
-    plan, unresolved = resolve(intent, profiles)
+    plan, unresolved = resolve(intent, profiles, str(variables.get(ENGINE_FILES, "")))
     problems += [*unresolved, *([] if only_plan else plan.incomplete)]
     if problems:
         raise ConfigError(problems)
     return plan, {service.name: service.api_key for service in intent.services if service.api_key}
+
+
+def read_engine(host: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a host's engine alone, as its plan has it; neither its services nor its recorded options are asked about.
+
+    Raises:
+        ConfigError: with every problem of the engine and of the declared hardware.
+
+    """
+    found: list[Problem] = []
+    hardware = _record(host, "host_hardware", Hardware, variables.get("host_hardware"), found)
+    record = _engine(host, variables, found)
+    if record is None or hardware is None:
+        raise ConfigError(found)
+    found += [*engine.problems(host, record, hardware), *engine.unlocked(host, record)]
+    if found:
+        raise ConfigError(found)
+    return engine.planned(record, hardware.gpus, str(variables.get(ENGINE_FILES, "")))
+
+
+def _engine(host: str, variables: Mapping[str, Any], problems: list[Problem]) -> Engine | None:
+    """Gather the engine from its variables; what is wrong is said under the name that people write."""
+    given = {name: variables[PREFIX + name] for name in Engine.model_fields if PREFIX + name in variables}
+    found: list[Problem] = []
+    record = _record(host, "", Engine, {key: value for key, value in given.items() if value is not None}, found)
+    problems += [replace(problem, key=PREFIX + problem.key) for problem in found]
+    return record
 
 
 def _listed(host: str, key: str, value: object, what: str, problems: list[Problem]) -> list[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,12 +13,13 @@ from typing import Any, Final
 
 from llamarig.config import paths
 from llamarig.config.catalogue import ModelFile, Profile
-from llamarig.config.engine_options import recorded_options
-from llamarig.config.records import Engine, Gpu, HostIntent, ServerValue, Service
+from llamarig.config.engine_options import RECORDED, Option, recorded_options, recorded_versions
+from llamarig.config.host import HostIntent
+from llamarig.config.records import Gpu, ServerValue, Service
 from llamarig.config.shape import ShapeError
 from llamarig.config.spec import DeviceMemory, HostMemory, Memory, Spec, SpecFile
 from llamarig.errors import Problem
-from llamarig.planning import firewall, flags, layers, lessons, placement, strategies
+from llamarig.planning import engine, firewall, flags, layers, lessons, placement, strategies
 from llamarig.planning.devices import CONTEXT_MIB, DRIVER_MIB, MARGIN_MIB, MIB, cuda_devices
 from llamarig.planning.memory import sequence_state
 from llamarig.planning.request import Placement, PlacementError, Request
@@ -43,6 +43,7 @@ class Plan:
     specs: list[Spec]
     default_service: str | None
     image: str
+    engine: dict[str, Any]
     sources: list[dict[str, Any]]
     hardware: dict[str, Any]
     openings: list[dict[str, Any]]
@@ -57,17 +58,16 @@ class Plan:
         return copy.deepcopy({**values, "specs": [], "incomplete": []}) | {"specs": specs, "incomplete": incomplete}
 
 
-def image_reference(engine: Engine) -> str:
-    """Name the engine image by a hash of everything that goes into it: same inputs, same name."""
-    digest = hashlib.sha256(json.dumps(engine.inputs, sort_keys=True).encode()).hexdigest()
-    return f"{engine.repository}:{engine.recipe}-{digest[:12]}"
+def resolve(intent: HostIntent, profiles: Mapping[str, Profile], engine_files: str = "") -> tuple[Plan, list[Problem]]:
+    """Resolve one host. Every problem is returned; with problems, the plan holds what could be resolved.
 
-
-def resolve(intent: HostIntent, profiles: Mapping[str, Profile]) -> tuple[Plan, list[Problem]]:
-    """Resolve one host. Every problem is returned; with problems, the plan holds what could be resolved."""
+    ``engine_files`` is the checksum of the files beside the source that the engine is built from.
+    """
     problems: list[Problem] = [*_names(intent), *_ports(intent), *firewall.problems(intent)]
-    incomplete: list[Problem] = []
-    image = image_reference(intent.engine)
+    problems += [*engine.problems(intent.host, intent.engine, intent.hardware), *_unrecorded(intent)]
+    incomplete: list[Problem] = list(engine.unlocked(intent.host, intent.engine))
+    planned = engine.planned(intent.engine, intent.hardware.gpus, engine_files)
+    image = str(planned["image"])
     specs: list[Spec] = []
     warnings = [] if intent.services else [f"{intent.host} runs no service: llm_services is empty"]
     sources: dict[str, dict[str, Any]] = {}
@@ -90,7 +90,24 @@ def resolve(intent: HostIntent, profiles: Mapping[str, Profile]) -> tuple[Plan, 
     hardware = intent.hardware.model_dump(mode="json")
     openings = firewall.openings(intent.services, intent.allowed)
     found_all = (list(sources.values()), hardware, openings, warnings, incomplete)
-    return Plan(intent.host, specs, default, image, *found_all), problems
+    return Plan(intent.host, specs, default, image, planned, *found_all), problems
+
+
+def _unrecorded(intent: HostIntent) -> Iterator[Problem]:
+    version = intent.engine.version
+    if version is not None and version not in recorded_versions():
+        yield Problem(
+            intent.host,
+            "engine",
+            f"no --help of llama.cpp {version} is recorded, so its options cannot be checked",
+            "playbooks/upgrade.yml -e llama_cpp_ref=<ref> brings another engine, and records it",
+        )
+
+
+def _options(intent: HostIntent) -> dict[str, Option]:
+    """Return the options of the host's engine; of the newest recorded where its own are not known, which was said."""
+    version = intent.engine.version
+    return recorded_options(version if version in recorded_versions() else RECORDED)
 
 
 def _no_profile(host: str, service: Service, profiles: Mapping[str, Profile]) -> Problem:
@@ -280,7 +297,7 @@ def _settings(
     problems: list[Problem],
 ) -> dict[str, layers.Setting]:
     """Lay the layers of one service over each other; every name that this engine would not take is a problem."""
-    options = recorded_options()
+    options = _options(intent)
     stack: list[tuple[str, dict[str, ServerValue]]] = []
     for layer, origin, values in (
         ("built-in", "", layers.BUILT_IN),
@@ -319,7 +336,7 @@ def _spec(intent: HostIntent, service: Service, profile: Profile, resolved: _Res
         str(CONTAINER_PORT),
         "--log-jsonl",
         *placed.argv,
-        *flags.argv(settings, recorded_options()),
+        *flags.argv(settings, _options(intent)),
     ]
     if service.vision and profile.mmproj:
         argv += ["--mmproj", f"{paths.CONTAINER_MODELS}/{profile.mmproj.name}"]

@@ -6,7 +6,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from llamarig.config.records import Allowed, Engine, Hardware, HostIntent, Service
+from llamarig.config.engine import Engine
+from llamarig.config.host import HostIntent
+from llamarig.config.records import Allowed, Hardware, Service
 from llamarig.planning import firewall
 from tests.support import ROOT
 
@@ -18,7 +20,7 @@ def service(**changes: Any) -> Service:
 
 
 def intent(*services: Service, enabled: object = True) -> HostIntent:
-    hardware, engine = Hardware(memory_mib=4096, cpu_threads=4), Engine(recipe="debian-package", inputs={})
+    hardware, engine = Hardware(memory_mib=4096, cpu_threads=4), Engine(recipe="debian-package")
     given = {"host": "rig01", "hardware": hardware, "engine": engine, "services": list(services), "firewall": enabled}
     return HostIntent.model_validate(given)
 

@@ -9,7 +9,7 @@ import yaml
 
 from llamarig.planning.host_files import compose_project, compose_text, manifest
 from llamarig.planning.intent import plan_host
-from tests.support import HOST, after, make_spec, problems, render, variables
+from tests.support import ENGINE, HOST, after, make_spec, problems, render, variables
 
 ADA = "GPU-8d1c5b4e-1111-2222-3333-444455556666"
 BLACKWELL = "GPU-0a2b3c4d-7777-8888-9999-aaaabbbbcccc"
@@ -174,7 +174,7 @@ def test_the_cards_of_a_compose_file_survive_yaml() -> None:
 
 
 def unit_of(**changes: Any) -> str:
-    files = manifest([make_spec(**changes)], {}, "chat")["files"]
+    files = manifest([make_spec(**changes)], {}, "chat", ENGINE)["files"]
     (entry,) = (entry for entry in files if entry["template"] == "llama.service.j2")
     return render(entry)
 

@@ -6,7 +6,7 @@ import yaml
 
 from llamarig.config import paths
 from llamarig.planning.host_files import compose_project, manifest
-from tests.support import KEY, make_spec
+from tests.support import ENGINE, KEY, make_spec
 
 
 def server(**changes: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def test_the_spec_hash_is_a_label_so_that_a_changed_spec_is_another_container() 
 
 
 def test_the_manifest_names_four_files_a_service_and_sweeps_the_rest() -> None:
-    result = manifest([make_spec("chat"), make_spec("code", port=8090)], {}, "chat")
+    result = manifest([make_spec("chat"), make_spec("code", port=8090)], {}, "chat", ENGINE)
     written = {entry["path"] for entry in result["files"]}
     assert written == {
         "/etc/llamarig/host.json",
@@ -70,12 +70,12 @@ def test_the_manifest_names_four_files_a_service_and_sweeps_the_rest() -> None:
 
 
 def test_a_unit_is_given_longer_to_stop_than_its_engine_to_drain() -> None:
-    result = manifest([make_spec(drain_seconds=40)], {}, "chat")
+    result = manifest([make_spec(drain_seconds=40)], {}, "chat", ENGINE)
     unit = next(e["vars"]["unit"] for e in result["files"] if e["template"] == "llama.service.j2")
     assert unit["drain_seconds"] == 40
     assert unit["stop_seconds"] > 40
 
 
 def test_the_manifest_is_plain_data() -> None:
-    result = manifest([make_spec(api_key_file="/etc/llamarig/keys/chat.key")], {"chat": KEY}, "chat")
+    result = manifest([make_spec(api_key_file="/etc/llamarig/keys/chat.key")], {"chat": KEY}, "chat", ENGINE)
     assert yaml.safe_load(yaml.safe_dump(result)) == result

@@ -125,21 +125,6 @@ def test_an_unused_profile_may_be_incomplete() -> None:
     assert len(plan_host(HOST, data)["specs"]) == 1
 
 
-@pytest.mark.parametrize("inputs", [{"suite": "forky"}, {"suite": "sid", "packages": ["x"]}, {}])
-def test_other_engine_inputs_give_another_image(inputs: dict[str, Any]) -> None:
-    engine = {"recipe": "debian-package", "inputs": inputs}
-    changed = plan_host(HOST, variables(llama_image_engine=engine))["image"]
-    assert changed != plan_host(HOST, variables())["image"]
-    assert changed.startswith("llamarig/llama-cpp:debian-package-")
-
-
-def test_the_order_of_engine_inputs_does_not_matter_to_the_image() -> None:
-    one = {"recipe": "debian-package", "inputs": {"a": 1, "b": 2}}
-    two = {"recipe": "debian-package", "inputs": {"b": 2, "a": 1}}
-    images = {plan_host(HOST, variables(llama_image_engine=engine))["image"] for engine in (one, two)}
-    assert len(images) == 1
-
-
 def test_the_api_key_is_nowhere_but_in_the_secrets_of_the_manifest() -> None:
     plan = plan_host(HOST, variables(service={"api_key": KEY, "bind": "0.0.0.0"}))  # noqa: S104  what is tested
     secrets = plan["manifest"].pop("secrets")
