@@ -24,7 +24,14 @@ HOST = "rig01"
 KEY = "not-a-real-key-0123456789"
 MODEL = b"GGUF of a model"
 
-ENGINE = {"image": "llamarig/llama-cpp:test", "version": "0.7.0", "ref": "0.7.0", "commit": None, "backend": "cpu"}
+ENGINE = {
+    "image": "llamarig/llama-cpp:test",
+    "version": "0.7.0",
+    "ref": "0.7.0",
+    "commit": None,
+    "backend": "cpu",
+    "prebuilt": None,
+}
 
 _VARIABLES: dict[str, Any] = {
     "fleet_layer_loaded": True,

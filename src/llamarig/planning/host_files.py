@@ -106,7 +106,10 @@ def manifest(
     host = {
         "schema_version": 1,
         "default_service": default_service,
-        "engine": {key: engine[key] for key in ("image", "version", "ref", "commit", "backend")},
+        "engine": {
+            **{key: engine[key] for key in ("image", "version", "ref", "commit", "backend")},
+            "prebuilt": engine["prebuilt"]["image"] if engine["prebuilt"] else None,
+        },
     }
     files: list[dict[str, Any]] = [
         {
