@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from llamarig.control.engine_lock import read_lock, write_lock
 
 from llamarig.control import engine_upgrade
 from llamarig.control.border import plain
+from llamarig.control.engine_lock import read_lock, write_lock
 from llamarig.errors import LlamarigError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -29,7 +28,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
         arguments = {key: plain(value) for key, value in self._task.args.items()}
         step = {"candidate": self._candidate, "help": self._help, "back": self._back, "adopt": self._adopt}
         try:
-            return {**result, **step[arguments["step"]](arguments, task_vars or {})}
+            return {**result, **step[str(arguments["step"])](arguments, task_vars or {})}
         except LlamarigError as error:
             return {**result, "failed": True, "msg": f"{error.message}\n    remedy: {error.remedy}"}
 
@@ -42,8 +41,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             remedy = "--limit the run to the hosts of one recipe"
             raise LlamarigError(f"the hosts have engines of several recipes: {', '.join(sorted(recipes))}", remedy)
         asked = engine_upgrade.Asked(arguments["ref"], arguments["image"], arguments["version"])
-        lock = read_lock(Path(arguments["lock"]))
-        wanted = engine_upgrade.candidate(ROOT, lock, recipes.pop(), asked, display.display)
+        path = Path(arguments["lock"])
+        lock = read_lock(path)
+        wanted = engine_upgrade.candidate(ROOT, path, lock, recipes.pop(), asked, display.display)
         if engine_upgrade.adopted(lock, wanted):
             display.display("the fleet's lock names this engine already; hosts that lack it get it")
             wanted = dict(lock)
@@ -77,9 +77,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
 
     def _write(self, path: str | Path, lock: dict[str, Any]) -> bool:
         path = Path(path)
-        if path.exists() and json.dumps(read_lock(path), sort_keys=True) == json.dumps(lock, sort_keys=True):
-            return False
-        if not self._task.check_mode:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_lock(path, lock)
-        return True
+        if self._task.check_mode:
+            return not path.exists() or read_lock(path) != lock
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_lock(path, lock)

@@ -13,12 +13,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from llamarig.config.engine import Prebuilt
+from llamarig.control import engine_steps
 from llamarig.control.engine_help import record_help
-from llamarig.control.engine_source import read_commit, resolve, version_of
+from llamarig.control.engine_lock import SOURCE
+from llamarig.control.engine_steps import lock_engine
 from llamarig.control.git import Say
 from llamarig.errors import LlamarigError
 
-SOURCE: Final = "llama_image_source"
 PREBUILT: Final = "llama_image_prebuilt"
 BEFORE: Final = "engine_before"
 
@@ -32,8 +33,8 @@ class Asked:
     version: str = ""
 
 
-def candidate(root: Path, lock: Mapping[str, Any], recipe: str, asked: Asked, say: Say) -> dict[str, Any]:
-    """Return the lock that an upgrade would leave.
+def candidate(root: Path, path: Path, lock: Mapping[str, Any], recipe: str, asked: Asked, say: Say) -> dict[str, Any]:
+    """Return the lock that an upgrade would leave; ``path`` is that of the fleet's lock, for messages.
 
     Raises:
         LlamarigError: nothing or the wrong thing was asked for, or it cannot be looked up.
@@ -45,7 +46,8 @@ def candidate(root: Path, lock: Mapping[str, Any], recipe: str, asked: Asked, sa
             raise LlamarigError(
                 "llama_image_recipe is source, and no ref was named", "-e llama_cpp_ref=<tag or commit>"
             )
-        changed = {SOURCE: _source(root, lock[SOURCE], asked.ref, say)}
+        locked, _ = lock_engine(root, path, lock, engine_steps.Asked(ref=asked.ref), say)
+        changed = {SOURCE: locked[SOURCE]}
     elif recipe == "prebuilt":
         if not asked.image or asked.ref:
             remedy = "-e llama_cpp_image=<name@sha256:…> -e llama_cpp_version=<X.Y.Z>"
@@ -125,20 +127,6 @@ def _is_of(lock: Mapping[str, Any], engine: Mapping[str, Any]) -> bool:
     if engine.get("commit"):
         return bool(engine["commit"] == source.get("commit"))
     return engine.get("prebuilt") is None or engine["prebuilt"] == prebuilt.get("image")
-
-
-def _source(root: Path, locked: Mapping[str, Any], ref: str, say: Say) -> dict[str, Any]:
-    found = resolve(root, locked["repository"], ref, say, known=locked.get("commit"))
-    read = read_commit(root, locked["repository"], found.commit, say)
-    return {
-        "repository": locked["repository"],
-        "ref": ref,
-        "version": version_of(ref, found.kind, read),
-        "commit": found.commit,
-        "committed": read.committed,
-        "build": read.build,
-        "archive": locked.get("archive") if found.commit == locked.get("commit") else None,
-    }
 
 
 def _prebuilt(asked: Asked) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def pulled(image: str) -> dict[str, Any]:
 
 
 def upgraded(recipe: str, **asked: str) -> dict[str, Any]:
-    return candidate(ROOT, LOCK, recipe, Asked(**asked), lambda _: None)
+    return candidate(ROOT, ROOT / "lock.yml", LOCK, recipe, Asked(**asked), lambda _: None)
 
 
 def test_an_image_of_somebody_else_becomes_the_candidate_and_the_lock_remembers_the_one_before() -> None:
