@@ -24,7 +24,8 @@ display = Display()
 class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
     """``step: room``, then ``step: build`` (delegated to the builder), then ``step: take``, each where it is due."""
 
-    TRANSFERS_FILES = True
+    # Nothing is asked of a builder that need not be up, not even for a directory.
+    TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)

@@ -266,7 +266,8 @@ mv {name}.sha256.part {name}.sha256
         note = os.path.join(_IMAGES, f"{self.key}.pushed")
         if waiting := self._running("push"):
             return waiting
-        if _read(note).startswith(f"{repository}@sha256:"):
+        # What an earlier run pushed may be there no more; what is there is not sent twice.
+        if self._seen("push") and _read(note).startswith(f"{repository}@sha256:"):
             return self._tidied()
         self._failed("push")
         self._engine()
@@ -276,6 +277,7 @@ mv {name}.sha256.part {name}.sha256
         digests = "{{range .RepoDigests}}{{println .}}{{end}}"
         script = f"""\
 set -euo pipefail
+rm -f {note}
 docker tag {self.image} {remote}
 docker push {remote}
 docker image inspect --format '{digests}' {remote} | grep -F {repository}@sha256: | head -n 1 >{note}.part
@@ -375,7 +377,7 @@ mv {note}.part {note}
             os.unlink(os.path.join(self.work, f"{verb}.why"))
         command = ["systemd-run", "--quiet", "--collect", f"--unit={_UNIT}", "--service-type=exec"]
         command += [f"--description={self._description(verb)}", f"--working-directory={self.work}"]
-        command += [f"--property=StandardOutput=truncate:{log}", f"--property=StandardError=append:{log}"]
+        command += [f"--property=StandardOutput=truncate:{log}", "--property=StandardError=inherit"]
         # What it mounts goes with it; compilers do not take the machine from what serves.
         command += ["--property=PrivateMounts=yes", "--property=Nice=10"]
         command += ["--setenv=HOME=/root", f"--setenv=TMPDIR={self.work}", "--setenv=LC_ALL=C.UTF-8"]
@@ -393,9 +395,14 @@ mv {note}.part {note}
         """Note that this run of Ansible has seen the job."""
         _write(os.path.join(self.work, f"{verb}.run"), self.params["run"])
 
+    def _seen(self, verb: str) -> bool:
+        """Tell whether this run of Ansible has seen the job begin or run."""
+        run: str = self.params["run"]
+        return bool(run) and _read(os.path.join(self.work, f"{verb}.run")) == run
+
     def _failed(self, verb: str) -> None:
         """End here if the job ran in this run of Ansible, is over, and what it should have made is not there."""
-        if not self.params["run"] or _read(os.path.join(self.work, f"{verb}.run")) != self.params["run"]:
+        if not self._seen(verb):
             return
         if why := _read(os.path.join(self.work, f"{verb}.why")):
             self._fail(why, "")

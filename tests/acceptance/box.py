@@ -65,16 +65,16 @@ class Box:
 
     def power_cycle(self, grace_seconds: int) -> None:
         """Reboot the host from outside; with no grace it is a power cut."""
-        restart = ["docker", "restart", "--time", str(grace_seconds), self._container()]
+        restart = ["docker", "restart", "--time", str(grace_seconds), self.container()]
         subprocess.run(restart, check=True, capture_output=True)
         self.wait_until("ssh is back", lambda: self.attempt("true").returncode == 0, 60)
 
     def outside(self, *command: str) -> None:
         """Run a command on the host as root, without a connection that could be cut; its result does not matter."""
-        execute = ["docker", "exec", self._container(), *command]
+        execute = ["docker", "exec", self.container(), *command]
         subprocess.run(execute, capture_output=True, check=False)
 
-    def _container(self) -> str:
+    def container(self) -> str:
         find = ["docker", "ps", "--filter", f"name=llamarig-{self.name}-", "--format", "{{.Names}}"]
         return subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -98,7 +98,7 @@ class Engine(Record):
     )
     fa_all_quants: Annotated[bool, Field(strict=False)] = Field(
         default=False,
-        description="Whether flash attention is built for every pair of cache types; it takes several times as long.",
+        description="Whether flash attention is built for every pair of cache types: many more kernels to compile.",
     )
     bases: BasesOfBackends = Field(
         default=BasesOfBackends(), description="Base images of `source`; name a mirror's here where there is one."

@@ -35,6 +35,8 @@ _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]*")
 _DIGITS_SHOWN: Final = 12
 _DIGITS_SAID: Final = 9
 _NEAR_NAMES: Final = 3
+# What git itself says for the depth of everything (git-fetch, --unshallow).
+_WHOLE_HISTORY: Final = 2147483647
 # The server looked and has no such commit, or will not give it to anybody; the first without a whole history's way.
 _NO_SUCH_COMMIT: Final = "not our ref"
 _POINTER: Final = b"version https://git-lfs"
@@ -263,9 +265,15 @@ def _unabbreviated(root: Path, repository: str, ref: str, say: Say) -> str:
 
 
 def _fetch_history(part: Path, repository: str, refspecs: list[str], say: Say) -> None:
+    """Fetch commits without their files, or with them from a server that knows no such thing."""
     _initialise(part)
     with _disk(part):
-        fetch(part, repository, refspecs, "--filter=tree:0", say=say)
+        try:
+            # Of all depths; a web server that knows nothing of git refuses any. Without, git would take what is left
+            # out for lost there, and ask for it piece by piece, for minutes where there are ten commits.
+            fetch(part, repository, refspecs, "--filter=tree:0", f"--depth={_WHOLE_HISTORY}", say=say)
+        except GitError:
+            fetch(part, repository, refspecs, say=say)
 
 
 def _cloned(store: Path, repository: str, commit: str, say: Say) -> Path:

@@ -37,6 +37,7 @@ _REMEDIES: Final = {
     "Authentication failed": "give git the login, with a credential helper or an ssh key",
     "Permission denied": "give git the login, with a credential helper or an ssh key",
     "not found": "check the address",
+    "does not appear to be a git repository": "check the address",
     "does not exist": "check the address",
 }
 
