@@ -242,7 +242,7 @@ def _serving(handler: Any, name: str) -> Iterator[Server]:
         asked: list[str] = []
         server.asked = asked  # type: ignore[attr-defined]
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
         thread.start()
         try:
             yield Server(f"http://127.0.0.1:{server.server_port}/{name}", asked)

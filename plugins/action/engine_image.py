@@ -38,6 +38,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             return self._module({"state": "absent", "image": arguments["repository"]})
         self._engine: dict[str, Any] = arguments["engine"]
         self._image: str = self._engine["image"]
+        if self._host not in self._variables["hostvars"]:
+            remedy = "correct llama_image_builder, or the group image_builder"
+            return {"failed": True, "msg": f"there is no host {self._host} that could build\n    remedy: {remedy}"}
         if self._host != self._wanted:
             self._reach()
         try:

@@ -130,9 +130,10 @@ _LOGS = "/var/log/llamarig"
 _LOCK = "/run/llamarig-engine.lock"
 _SERVED = f"{_IMAGES}/served.json"
 _SHOWN_LINES = 30
+_GIVEN_UP_SECONDS = 86400
 _MIB = 2**20
 # What decides what an image does, whatever store it lies in: an image's id is another in each kind of store.
-_TELLING = ("Cmd", "Entrypoint", "Env", "Labels", "User", "WorkingDir")
+_TELLING = ("Entrypoint", "Env", "Labels", "User")
 
 
 class Engine:
@@ -237,7 +238,8 @@ class Engine:
         return self._start("build")
 
     def _archived(self) -> dict[str, Any]:
-        if os.path.exists(self.archive) and os.path.exists(f"{self.archive}.sha256"):
+        whole = os.path.exists(self.archive) and os.path.exists(f"{self.archive}.sha256")
+        if whole and not self._at_work("archive"):
             return self._tidied()
         if waiting := self._running("archive"):
             return waiting
@@ -251,6 +253,7 @@ class Engine:
 set -euo pipefail
 cd {_IMAGES}
 umask 022
+rm -f {name} {name}.sha256
 docker save {self.image} | zstd --quiet --force --threads=0 -o {name}.part
 sha256sum {name}.part | sed 's/\\.part$//' >{name}.sha256.part
 sync {name}.part {name}.sha256.part
@@ -264,11 +267,12 @@ mv {name}.sha256.part {name}.sha256
         remote: str = self.params["remote"]
         repository = remote.rpartition(":")[0]
         note = os.path.join(_IMAGES, f"{self.key}.pushed")
+        # What an earlier run pushed may be there no more; what is there is not sent twice.
+        pushed = self._seen("push") and _read(note).startswith(f"{repository}@sha256:")
+        if pushed and not self._at_work("push"):
+            return self._tidied()
         if waiting := self._running("push"):
             return waiting
-        # What an earlier run pushed may be there no more; what is there is not sent twice.
-        if self._seen("push") and _read(note).startswith(f"{repository}@sha256:"):
-            return self._tidied()
         self._failed("push")
         self._engine()
         if wanting := self._wanting():
@@ -368,6 +372,10 @@ mv {note}.part {note}
         line = next((line.strip() for line in reversed(_tail(log, 1)) if line.strip()), "")
         doing = description.removeprefix("llamarig: ")
         return self._result(unfinished={"doing": doing, "seconds": seconds, "line": line[:160], "log": log})
+
+    def _at_work(self, verb: str) -> bool:
+        unit = self._unit()
+        return unit is not None and unit[0] == self._description(verb)
 
     def _start(self, verb: str) -> dict[str, Any]:
         os.makedirs(_LOGS, mode=0o755, exist_ok=True)
@@ -492,24 +500,39 @@ mv {note}.part {note}
 
     def _tidied(self) -> dict[str, Any]:
         """Remove what the work left, remember whom it was for, and drop archives that nobody has use for."""
-        if self._inspect(self.untested):
-            self._docker("image", "rm", self.untested)
         if self._unit() is None:
             shutil.rmtree(self.work, ignore_errors=True)
+            self._sweep()
         if self.params["served_host"]:
             self._serve()
         return self._result()
 
+    def _sweep(self) -> None:
+        """Remove what builds left that were killed between two steps, or given up on long ago."""
+        for path in glob.glob(f"{_WORK}/*"):
+            if os.stat(path).st_mtime < time.time() - _GIVEN_UP_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+        names = set(self._docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split())
+        for name in names:
+            if name.endswith("-untested") and name.removesuffix("-untested") in names:
+                self._docker("image", "rm", name)
+
     def _serve(self) -> None:
-        """Remember the image of each host that this one builds for, and the one before."""
+        """Remember the image of each host that this one builds for, and the one before; drop what is neither."""
         served = json.loads(_read(_SERVED) or "{}")
+        before = {image for images in served.values() for image in images}
         mine = served.get(self.params["served_host"], [])
         if mine[:1] != [self.image]:
             served[self.params["served_host"]] = [self.image, *mine][:2]
             _write(_SERVED, json.dumps(served, indent=2) + "\n", mode=0o644)
-        kept = {_key(image) for images in served.values() for image in images}
+        kept = {image for images in served.values() for image in images}
+        for image in before - kept:
+            if not _is_own(image):
+                # One that a container runs cannot be removed, and stays.
+                self.module.run_command(["docker", "image", "rm", image])
+        names = {_key(image) for image in kept}
         for path in glob.glob(f"{_IMAGES}/*.tar.zst*") + glob.glob(f"{_IMAGES}/*.pushed"):
-            if os.path.basename(path).split(".tar.zst")[0].removesuffix(".pushed") not in kept:
+            if os.path.basename(path).split(".tar.zst")[0].removesuffix(".pushed") not in names:
                 os.unlink(path)
 
     def _engine(self) -> dict[str, Any]:
@@ -567,6 +590,13 @@ def _locked() -> Iterator[None]:
     with open(_LOCK, "w", encoding="ascii") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def _is_own(image: str) -> bool:
+    """Tell whether the host itself is planned with the image, or was before."""
+    return any(
+        image in _read(path) for path in ["/etc/llamarig/host.json", *glob.glob("/var/lib/llamarig/engine/*.json")]
+    )
 
 
 def _key(image: str) -> str:

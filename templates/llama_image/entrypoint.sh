@@ -59,6 +59,7 @@ if [ "$port" -lt 1 ] || [ "$port" -gt 65535 ]; then
 fi
 
 given=$#
+url=''
 if [ -n "$model" ]; then
   if [ ! -f "$model" ] || [ ! -r "$model" ]; then
     fail "LLAMA_MODEL is '$model', and there is no such file that uid $(id -u) can read" \
@@ -84,10 +85,11 @@ else
   plain "$revision" || fail "LLAMA_HF_REVISION is '$revision', which is no revision" "set a commit, a tag or a branch"
   hub=${MODEL_ENDPOINT:-${HF_ENDPOINT:-https://huggingface.co}}
   cache=${LLAMA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/llama.cpp}
+  url=${hub%/}/$repo/resolve/$(printf %s "$revision" | sed 's,/,%2F,g')/$file
   # One directory for each revision: the engine falls back to a file that it has when the hub does not answer, and that
   # must not be another revision's.
-  set -- "$@" --model-url "${hub%/}/$repo/resolve/$(printf %s "$revision" | sed 's,/,%2F,g')/$file" \
-    --model "${cache%/}/revisions/$repo/$revision/$file"
+  place=${cache%/}/revisions/$repo/$revision/$file
+  set -- "$@" --model "$place"
 fi
 set -- "$@" --host "$host" --port "$port"
 
@@ -139,4 +141,18 @@ for word in "$@"; do
       "set LLAMA_HF_TOKEN" ;;
   esac
 done
+# By the environment, because a mirror's address may have a password in it.
+if [ -n "$url" ]; then
+  export LLAMA_ARG_MODEL_URL="$url"
+  if [ -n "${HF_TOKEN:-}" ]; then
+    # llama-server sends no token to an address, and its sister does: it fetches the file, reads the words in it, ends.
+    llama-tokenize --model "$place" --prompt x >/dev/null &
+    fetching=$!
+    trap 'kill "$fetching" 2>/dev/null; exit 143' TERM INT
+    wait "$fetching" || fail "$file of $repo at $revision cannot be fetched; what is said above tells why" \
+      "check the names, the token, and that the hub answers from here"
+    trap - TERM INT
+    unset LLAMA_ARG_MODEL_URL
+  fi
+fi
 exec llama-server "$@"

@@ -29,6 +29,7 @@ TOOLS: Final = {
     "llama-perplexity",
     "llama-quantize",
     "llama-gguf-split",
+    "llama-tokenize",
     "ggml-rpc-server",
     "test-backend-ops",
 }
@@ -82,9 +83,8 @@ def test_the_image_runs_as_the_engines_user() -> None:
 
 
 def test_every_tool_that_the_host_uses_is_built_and_on_the_path() -> None:
-    found = re.search(r"tools='([^']+)'", CODE)
-    assert found
-    assert set(found[1].split()) == TOOLS
+    named = re.findall(r"""tools=['"](?:\$tools )?([^'"]+)['"]""", CODE)
+    assert set(" ".join(named).split()) == TOOLS
     assert f"ENV PATH={BINARIES}:$PATH" in CODE
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,16 @@ STAND_IN = """#!/bin/sh
 printf '%s\\0' "$@"
 printf 'ENVIRONMENT\\0'
 env -0
+"""
+# What fetches a file with a token: it leaves behind what it was given, and fails on demand.
+FETCHER = """#!/bin/sh
+echo noise
+printf '%s ' "$@" >fetched
+printf '%s' "$HF_TOKEN $LLAMA_ARG_MODEL_URL" >>fetched
+case $LLAMA_ARG_MODEL_URL in
+  *missing*) echo "Download failed with status code: 404" >&2; exit 1 ;;
+  *slow*) exec sleep 60 ;;
+esac
 """
 
 
@@ -39,18 +50,20 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
     shell = str(request.param).split()
     if shutil.which(shell[0]) is None:
         pytest.skip(f"there is no {shell[0]} here")
-    server = tmp_path / "bin/llama-server"
-    server.parent.mkdir()
-    server.write_text(STAND_IN, encoding="utf-8")
-    server.chmod(0o755)
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name, text in (("llama-server", STAND_IN), ("llama-tokenize", FETCHER)):
+        (place / name).write_text(text, encoding="utf-8")
+        (place / name).chmod(0o755)
 
-    def run(*argv: str, **environment: str) -> Said:
+    def run(*argv: str, stop_after: str = "", **environment: str) -> Said:
+        stopped = ["timeout", "--foreground", "--preserve-status", stop_after] if stop_after else []
         done = subprocess.run(
-            [*shell, str(ENTRYPOINT), *argv],
+            [*stopped, *shell, str(ENTRYPOINT), *argv],
             capture_output=True,
             check=False,
             cwd=tmp_path,
-            env={"PATH": f"{server.parent}:{os.environ['PATH']}", "HOME": "/home/nobody", **environment},
+            env={"PATH": f"{place}:{os.environ['PATH']}", "HOME": "/home/nobody", **environment},
         )
         words, _, rest = done.stdout.decode().partition("ENVIRONMENT\0")
         pairs = [pair.partition("=") for pair in rest.split("\0") if pair]
@@ -131,31 +144,51 @@ def test_a_file_of_a_repository_can_be_named(start: Start) -> None:
     assert said.argv == ["--hf-repo", "org/model", "--hf-file", "a/b.gguf", *LISTENING]
 
 
+PINNED = {"LLAMA_HF_REPO": "org/model", "LLAMA_HF_FILE": "a/b.gguf", "LLAMA_HF_REVISION": "v1.0"}
+
+
 def test_a_revision_is_pinned_by_the_address_of_the_file(start: Start) -> None:
-    said = start(LLAMA_HF_REPO="org/model", LLAMA_HF_FILE="a/b.gguf", LLAMA_HF_REVISION="v1.0", LLAMA_CACHE="/cache/")
-    assert said.argv == [
-        "--model-url",
-        "https://huggingface.co/org/model/resolve/v1.0/a/b.gguf",
-        "--model",
-        "/cache/revisions/org/model/v1.0/a/b.gguf",
-        *LISTENING,
-    ]
+    said = start(**PINNED, LLAMA_CACHE="/cache/")
+    assert said.argv == ["--model", "/cache/revisions/org/model/v1.0/a/b.gguf", *LISTENING]
+    assert said.environment["LLAMA_ARG_MODEL_URL"] == "https://huggingface.co/org/model/resolve/v1.0/a/b.gguf"
 
 
 def test_two_revisions_of_a_file_have_two_places(start: Start) -> None:
     """The engine takes a file that it has where the hub does not answer: it must not be another revision's."""
-    places = {
-        start(LLAMA_HF_REPO="o/m", LLAMA_HF_FILE="f.gguf", LLAMA_HF_REVISION=revision).argv[3]
-        for revision in ("a", "b")
-    }
-    assert places == {f"/home/nobody/.cache/llama.cpp/revisions/o/m/{revision}/f.gguf" for revision in ("a", "b")}
+    places = {start(**{**PINNED, "LLAMA_HF_REVISION": revision}).argv[1] for revision in ("a", "b")}
+    assert places == {f"/home/nobody/.cache/llama.cpp/revisions/org/model/{name}/a/b.gguf" for name in ("a", "b")}
 
 
 @pytest.mark.parametrize("name", ["HF_ENDPOINT", "MODEL_ENDPOINT"])
 def test_a_revision_comes_from_the_hub_that_the_engine_would_ask(start: Start, name: str) -> None:
-    given = {"LLAMA_HF_REPO": "o/m", "LLAMA_HF_FILE": "f.gguf", "LLAMA_HF_REVISION": "refs/pr/1"}
-    said = start(**given, **{name: "http://hub.example:8080/"})
-    assert said.argv[1] == "http://hub.example:8080/o/m/resolve/refs%2Fpr%2F1/f.gguf"
+    said = start(**{**PINNED, "LLAMA_HF_REVISION": "refs/pr/1", name: "http://me:secret@hub.example:8080/"})
+    address = "http://me:secret@hub.example:8080/org/model/resolve/refs%2Fpr%2F1/a/b.gguf"
+    assert said.environment["LLAMA_ARG_MODEL_URL"] == address
+    assert "secret" not in " ".join(said.argv)
+
+
+def test_with_a_token_a_revision_is_fetched_before_it_is_served(start: Start, tmp_path: Path) -> None:
+    """llama-server sends its token to the hub's pages alone, not to the address of a file."""
+    said = start(**PINNED, LLAMA_HF_TOKEN="hf_secret", LLAMA_CACHE="/cache", LLAMA_SERVER_EXTRA_ARGS="--jinja")
+    place = "/cache/revisions/org/model/v1.0/a/b.gguf"
+    address = "https://huggingface.co/org/model/resolve/v1.0/a/b.gguf"
+    assert (tmp_path / "fetched").read_text("utf-8") == f"--model {place} --prompt x hf_secret {address}"
+    assert said.argv == ["--model", place, *LISTENING, "--jinja"]
+    assert "LLAMA_ARG_MODEL_URL" not in said.environment
+
+
+def test_a_file_that_cannot_be_fetched_is_not_served(start: Start) -> None:
+    said = start(**{**PINNED, "LLAMA_HF_FILE": "missing.gguf"}, LLAMA_HF_TOKEN="hf_secret")
+    assert (said.code, said.argv) == (64, [])
+    assert "status code: 404" in said.error
+    assert "missing.gguf of org/model at v1.0 cannot be fetched" in said.error
+
+
+def test_a_fetch_ends_when_the_container_is_stopped(start: Start) -> None:
+    began = time.monotonic()
+    said = start(**{**PINNED, "LLAMA_HF_FILE": "slow.gguf"}, LLAMA_HF_TOKEN="hf_secret", stop_after="0.5")
+    assert (said.code, said.argv) == (143, [])
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
@@ -179,7 +212,7 @@ def test_what_cannot_be_pinned_is_refused(start: Start, given: dict[str, str], s
 
 
 def test_a_token_reaches_the_engine_by_the_environment_alone(start: Start) -> None:
-    for given in ({"LLAMA_HF_REPO": "o/m"}, {"LLAMA_HF_REPO": "o/m", "LLAMA_HF_FILE": "f", "LLAMA_HF_REVISION": "v"}):
+    for given in ({"LLAMA_HF_REPO": "o/m"}, PINNED):
         said = start(LLAMA_HF_TOKEN="hf_secret", **given)
         assert "hf_secret" not in " ".join(said.argv)
         assert said.environment["HF_TOKEN"] == "hf_secret"

@@ -24,7 +24,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 # Entry points of their own: a playbook names them, main.yml does not.
 NAMED = [
     task["ansible.builtin.import_role"]
-    for path in PLAYBOOKS
+    for path in [*PLAYBOOKS, *ROOT.glob("playbooks/tasks/*.yml")]
     for task in tasks_of(load(path))
     if "ansible.builtin.import_role" in task
 ]
@@ -131,7 +131,7 @@ def test_group_vars_give_a_role_only_what_it_takes(role: Path) -> None:
 
 
 TASK_FILES = sorted(
-    {*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml")}
+    {*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/**/*.yml")}
 )
 
 

@@ -30,7 +30,7 @@ if(GGML_CUDA)
   add_dependencies(toy ggml-cuda)
 endif()
 foreach(tool llama-server llama-bench llama-fit-params llama-perplexity llama-quantize llama-gguf-split
-        ggml-rpc-server test-backend-ops)
+        llama-tokenize ggml-rpc-server test-backend-ops)
   add_executable(${tool} main.cpp)
   target_compile_definitions(${tool} PRIVATE COMMIT="${LLAMA_BUILD_COMMIT}")
   target_link_libraries(${tool} PRIVATE toy)

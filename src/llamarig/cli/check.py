@@ -112,6 +112,11 @@ def judge_between(root: Path) -> Callable[[Spec], None]:
     return judge
 
 
+def busy_cards(root: Path) -> Callable[[Spec], str]:
+    """Return what says why the engine cannot be asked about a service's cards now; empty where it can."""
+    return _Cards(root).busy
+
+
 def _judging(root: Path, limit_seconds: float | None = None) -> Judging:
     judge = DockerJudge() if limit_seconds is None else DockerJudge(limit_seconds)
     return Judging(SpecStore(root), MemoryStore(root), judge, _Cards(root).busy)

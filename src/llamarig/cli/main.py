@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from llamarig import __version__
+from llamarig.cli.engine import engine
 from llamarig.cli.output import fail, finish, table
 from llamarig.errors import ExitCode, LlamarigError, NotAllowedError
 
@@ -42,6 +43,9 @@ def main() -> None:
 @click.group(context_settings=_CONTEXT, epilog="Exit codes: docs/reference/cli.md. Every verb takes --help and --json.")
 def cli() -> None:
     """Serve models with llama.cpp on this host, and switch between them safely."""
+
+
+cli.add_command(engine)
 
 
 def _root() -> Path:

@@ -84,16 +84,17 @@ def rendered(path: Path, text: str, lock: Mapping[str, Any]) -> str:
     current = _loaded(path, text)
     if current == wanted:
         return text
+    result = text if text.endswith("\n") else text + "\n"
     node = yaml.compose(text, Loader=yaml.SafeLoader)
-    if node is None:
-        result = text + ("" if text.endswith("\n") else "\n") + _block(wanted, 0)
-    else:
-        result = text if text.endswith("\n") else text + "\n"
+    if node is not None and _is_block(node):
         # From the end, so that what is said of places before stays true.
         for start, end, new in sorted(_edits(node, current, wanted, result), reverse=True):
             result = result[:start] + new + result[end:]
-    if _loaded(path, result) != wanted:
-        msg = f"{path} holds anchors, tags or other forms that cannot be changed in place"
+    elif not current:
+        start, end = (node.start_mark.index, node.end_mark.index) if node is not None else (0, 0)
+        result = result[:start] + result[end:] + _block(wanted, 0)
+    if not _says(result, wanted):
+        msg = f"{path} holds anchors or other forms that cannot be changed in place"
         raise LockError(msg, _PLAIN)
     return result
 
@@ -157,6 +158,13 @@ def _loaded(path: Path, text: str) -> dict[str, Any]:
         msg = f"{path} holds no variables"
         raise LockError(msg, _PLAIN)
     return content or {}
+
+
+def _says(text: str, wanted: dict[str, Any]) -> bool:
+    try:
+        return (yaml.safe_load(text) or {}) == wanted
+    except yaml.YAMLError:
+        return False
 
 
 def _edits(node: yaml.Node, current: dict[str, Any], wanted: dict[str, Any], text: str) -> Iterator[Edit]:

@@ -27,6 +27,7 @@ Kind = Literal["tag", "branch", "commit"]
 VENDOR: Final = "vendor"
 _PART: Final = ".part-"
 _PINNED: Final = "refs/llamarig/commit"
+_EVERYTHING: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 _FULL: Final = re.compile(r"[0-9a-f]{40}")
 _ABBREVIATED: Final = re.compile(r"[0-9a-f]{7,39}")
 _RELEASE: Final = re.compile(r"v\d+\.\d+\.\d+")
@@ -116,8 +117,8 @@ def read_commit(root: Path, repository: str, commit: str, say: Say, *, count: bo
         build = _number(clone, full)
         if build is None and count:
             with _part(store) as part:
-                _fetch_history(part, repository, [f"{full}:{_PINNED}"], say)
-                build = _number(part, full)
+                history = _fetch_history(part, repository, [f"{full}:{_PINNED}"], say)
+                build = _number(history, full)
     return Commit(full, committed, version, build)
 
 
@@ -252,8 +253,8 @@ def _unabbreviated(root: Path, repository: str, ref: str, say: Say) -> str:
     """Find the commit that begins so among all that tags and branches reach."""
     say(f"{ref} is no name there: fetching the history, without files, to see which commit begins so")
     with _store(root, say) as store, _part(store) as part:
-        _fetch_history(part, repository, ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"], say)
-        commits = git("rev-list", "--all", directory=part).decode().split()
+        history = _fetch_history(part, repository, list(_EVERYTHING), say)
+        commits = git("rev-list", "--all", directory=history).decode().split()
     found = [commit for commit in commits if commit.startswith(ref)]
     if len(found) == 1:
         return found[0]
@@ -264,16 +265,21 @@ def _unabbreviated(root: Path, repository: str, ref: str, say: Say) -> str:
     raise SourceError(msg, "say the whole commit where no tag and no branch reaches it")
 
 
-def _fetch_history(part: Path, repository: str, refspecs: list[str], say: Say) -> None:
-    """Fetch commits without their files, or with them from a server that knows no such thing."""
-    _initialise(part)
+def _fetch_history(part: Path, repository: str, refspecs: list[str], say: Say) -> Path:
+    """Return a repository with commits but not their files, or with them from a server that knows no such thing."""
+    thin, whole = part / "thin", part / "whole"
     with _disk(part):
+        _initialise(thin)
         try:
-            # Of all depths; a web server that knows nothing of git refuses any. Without, git would take what is left
-            # out for lost there, and ask for it piece by piece, for minutes where there are ten commits.
-            fetch(part, repository, refspecs, "--filter=tree:0", f"--depth={_WHOLE_HISTORY}", say=say)
+            # With a depth, however large, a web server that knows nothing of git refuses at once. Without, git would
+            # miss there what was left out, and ask for it piece by piece: 496 s where there were five commits.
+            fetch(thin, repository, refspecs, "--filter=tree:0", f"--depth={_WHOLE_HISTORY}", say=say)
         except GitError:
-            fetch(part, repository, refspecs, say=say)
+            # Another one: the first is marked as one that lacks things.
+            _initialise(whole)
+            fetch(whole, repository, refspecs, say=say)
+            return whole
+    return thin
 
 
 def _cloned(store: Path, repository: str, commit: str, say: Say) -> Path:
@@ -301,7 +307,7 @@ def _fetch_commit(part: Path, repository: str, commit: str, say: Say) -> None:
             raise _missing(repository, commit) from error
         first = error.said.splitlines()[-1:] or ["it does not say why"]
         say(f"{first[0]}: fetching the whole history")
-        fetch(part, repository, ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"], say=say)
+        fetch(part, repository, _EVERYTHING, say=say)
         try:
             git("update-ref", _PINNED, commit, directory=part)
         except GitError:
@@ -320,7 +326,7 @@ def _missing(repository: str, commit: str) -> SourceError:
 
 def _initialise(part: Path) -> None:
     # Without a template, no hooks of anybody come in.
-    git("init", "--quiet", "--bare", "--template=", str(part))
+    git("init", "--quiet", "--bare", "--template=", "--object-format=sha1", str(part))
 
 
 def _number(clone: Path, commit: str) -> int | None:

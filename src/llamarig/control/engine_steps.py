@@ -122,9 +122,12 @@ def _locked_source(root: Path, source: Source, ref: str, asked: Asked, say: Say)
         return source
     read = read_commit(root, source.repository, found.commit, say, count=asked.count)
     build = read.build if read.build is not None else source.build if same else None
+    version = version_of(ref, found.kind, read)
+    if ref.startswith("v") and ref[1:] != version and version == read.tree_version:
+        say(f"{ref} says of itself that it is {version}; that is what is locked")
     changed = {
         "ref": ref,
-        "version": version_of(ref, found.kind, read),
+        "version": version,
         "commit": read.commit,
         "committed": read.committed,
         "build": build,

@@ -29,7 +29,7 @@ def push(connection: Any, source: Path, target: str, say: Say) -> None:
         TransferError: it did not arrive.
 
     """
-    _run(connection, str(source), _remote(connection, target), say)
+    _run([*_transport(connection), str(source), _remote(connection, target)], say)
 
 
 def fetch(connection: Any, source: str, target: Path, say: Say) -> None:
@@ -39,15 +39,15 @@ def fetch(connection: Any, source: str, target: Path, say: Say) -> None:
         TransferError: it did not arrive.
 
     """
-    _run(connection, _remote(connection, source), str(target), say)
+    _run([*_transport(connection), _remote(connection, source), str(target)], say)
 
 
-def _run(connection: Any, source: str, target: str, say: Say) -> None:
+def _run(arguments: list[str], say: Say) -> None:
     if shutil.which("rsync") is None:
         msg = "rsync is not installed on this control node"
         raise TransferError(msg, "apt-get install rsync")
     command = ["rsync", "--partial", "--append-verify", "--inplace", "--chmod=F600"]
-    command += ["--info=progress2", "--outbuf=L", *_transport(connection), source, target]
+    command += ["--info=progress2", "--outbuf=L", *arguments]
     said, last = time.monotonic(), ""
     with subprocess.Popen(
         command,
@@ -63,7 +63,7 @@ def _run(connection: Any, source: str, target: str, say: Say) -> None:
                 said = time.monotonic()
                 say(last)
     if process.returncode != 0:
-        msg = f"{source} could not be brought to {target}: {last[-500:]}"
+        msg = f"{arguments[-2]} could not be brought to {arguments[-1]}: {last[-500:]}"
         raise TransferError(msg, "run again: it goes on where this one stopped")
 
 

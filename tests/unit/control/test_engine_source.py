@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from llamarig.control import engine_source
 from llamarig.control.engine_archive import ArchiveError, about, needed, pack
 from llamarig.control.engine_source import (
     Commit,
@@ -29,6 +28,7 @@ from llamarig.control.engine_source import (
     resolve,
     version_of,
 )
+from llamarig.control.engine_steps import Asked, lock_engine
 from llamarig.control.git import GitError, fetch, shown
 from tests.git_server import PRUNED, TREE, WHEN, Repository, Server, dumb, git, smart
 from tests.support import ROOT
@@ -293,6 +293,16 @@ def test_the_version_is_what_the_server_will_say(ref: str, kind: Any, tree_versi
     assert version_of(ref, kind, commit) == version
 
 
+def test_a_release_whose_tree_says_another_version_is_locked_as_what_it_says(upstream: Repository, root: Path) -> None:
+    upstream.move_tag("v0.9.0", upstream.release)
+    lock = {"llama_image_source": {"repository": upstream.url, "ref": "v0.7.0", "version": "0.7.0"}}
+    said: list[str] = []
+    found, warnings = lock_engine(root, root / "engine.yml", lock, Asked("v0.9.0"), said.append)
+    assert found["llama_image_source"]["version"] == "0.7.0"
+    assert "v0.9.0 says of itself that it is 0.7.0; that is what is locked" in said
+    assert warnings == []
+
+
 def test_a_killed_fetch_leaves_nothing_that_the_next_would_take(upstream: Repository, root: Path) -> None:
     gate = threading.Event()
     code = (
@@ -318,7 +328,8 @@ def test_a_killed_fetch_leaves_nothing_that_the_next_would_take(upstream: Reposi
 
 
 def test_two_runs_at_once_fetch_one_after_the_other(made: Repository, root: Path) -> None:
-    gate, said = threading.Event(), []
+    gate = threading.Event()
+    said: list[str] = []
     with smart(made, gate=gate) as served:
         results: list[Commit] = []
 
@@ -542,12 +553,11 @@ def test_a_tree_with_a_version_file_of_its_own_is_refused(upstream: Repository, 
 
 def test_a_full_disk_is_said_in_words(made: Repository, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written goes to a device that is always full; nothing half made stays."""
-    original = engine_source.pack
 
     def to_full_device(repository: Path, said: dict[str, Any], _target: Path, *, pruned: bool) -> Any:
-        return original(repository, said, Path("/dev/full"), pruned=pruned)
+        return pack(repository, said, Path("/dev/full"), pruned=pruned)
 
-    monkeypatch.setattr(engine_source, "pack", to_full_device)
+    monkeypatch.setattr("llamarig.control.engine_source.pack", to_full_device)
     with pytest.raises(SourceError, match="No space left on device") as caught:
         ensure_archive(root, source(made.url, made.release), quiet)
     assert caught.value.remedy == "make room there, and run it again"
