@@ -78,8 +78,9 @@ def main() -> None:
         module.warn(f"check mode: the engine was not asked whether it has room for {', '.join(judge['would_ask'])}")
     if code not in {0, WARNINGS} and params["unhealthy_fails"] and not module.check_mode:
         checks = data.get("doctor", data).get("checks", [])
-        failed = [f"{c['name']}: {c['message']} - {c['remedy']}" for c in checks if c["status"] == "fail"]
-        module.fail_json(msg="\n".join(["the doctor is not content:", *failed]), data=data)
+        failed = [f"{c['name']}: {c['message']}\n    remedy: {c['remedy']}" for c in checks if c["status"] == "fail"]
+        verb = " ".join(word for word in params["argv"][:2] if not word.startswith("-"))
+        module.fail_json(msg="\n".join([f"llamarig {verb} is not content:", *failed]), data=data)
     module.exit_json(changed=bool(data.get("changed")), data=data)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from llamarig.lab.hosts import Lab
+
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", ROOT / "molecule" / "default"))
 LAB = ROOT / ".lab-molecule"
@@ -75,8 +77,8 @@ class Box:
         subprocess.run(execute, capture_output=True, check=False)
 
     def container(self) -> str:
-        find = ["docker", "ps", "--filter", f"name=llamarig-{self.name}-", "--format", "{{.Names}}"]
-        return subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
+        """Name of its container; another checkout's lab may have a host of the same name."""
+        return Lab(LAB, print).container(self.name)
 
     def wait_until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds

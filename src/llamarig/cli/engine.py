@@ -1,4 +1,4 @@
-"""``llamarig engine``: which engines this host has, whether another is as good, how fast this one is, and the way back."""
+"""``llamarig engine``: which engines this host has, whether another is as good, how fast this one is, the way back."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def list_command(*, as_json: bool) -> None:
       sudo llamarig engine list
       sudo llamarig engine list --json
     """  # noqa: D301  click's mark
-    from llamarig.cli import main as host  # noqa: PLC0415  it imports this module
+    from llamarig.cli.main import _root  # noqa: PLC0415  it imports this module
     from llamarig.daemon.engines import read_engines  # noqa: PLC0415
     from llamarig.runtime.images import Docker  # noqa: PLC0415
 
     try:
-        found = read_engines(host._root(), Docker())  # noqa: SLF001  one command in two files
+        found = read_engines(_root(), Docker())
     except LlamarigError as error:
         fail("engine list", error, as_json=as_json)
     rows = [
@@ -93,26 +93,26 @@ def _uses(each: Any) -> list[str]:
 def trial(*, image: str, against: str | None, slower: float, names: tuple[str, ...], as_json: bool) -> None:
     """Try another engine beside the service that runs, which goes on as it is.
 
-    Checks: version; options of every service; ops, the operations that models are made of, on each card; memory; and with
-    the smallest model of each architecture short-prompt, long-prompt (320, 512 and 768 tokens) and speed (llama-bench),
-    against the engine that serves, in the same place, in what memory is free. It takes minutes, needs containers only,
-    and leaves nothing behind. Ctrl-C, another trial or a switch ends it.
+    Checks: version; options of every service; ops, the operations that models are made of, on each card; memory; and
+    with the smallest model of each architecture short-prompt, long-prompt (320, 512 and 768 tokens) and speed
+    (llama-bench), against the engine that serves, in the same place, in what memory is free. It takes minutes and
+    leaves nothing behind. Ctrl-C, another trial or a switch ends it.
 
-    Exits 0 where nothing failed, 6 where a check did, 3 where an image or service is not here, and 130 where it was ended.
+    Exits 0 where nothing failed, 6 where a check did, 3 where an image or service is not here, 130 where it was ended.
 
     \b
     Examples:
       sudo llamarig engine trial --image llamarig/llama-cpp:v0.8.0-cuda-0123456789ab
       sudo llamarig engine trial --image llamarig/llama-cpp:v0.8.0-cuda-0123456789ab --slower 5 --service chat --json
     """  # noqa: D301
-    from llamarig.cli import main as host  # noqa: PLC0415
+    from llamarig.cli.main import _needs_root, _root, _say, _stop_like_ctrl_c  # noqa: PLC0415  it imports this module
     from llamarig.runtime.trials import claim_trial  # noqa: PLC0415
 
-    host._needs_root("engine trial", as_json=as_json)  # noqa: SLF001
-    host._stop_like_ctrl_c()  # noqa: SLF001
-    root = host._root()  # noqa: SLF001
+    _needs_root("engine trial", as_json=as_json)
+    _stop_like_ctrl_c()
+    root = _root()
     try:
-        planned = _trial(root, image, against, slower, names, host._say(as_json=as_json))  # noqa: SLF001
+        planned = _trial(root, image, against, slower, names, _say(as_json=as_json))
         with claim_trial(root, planned.docker):
             report = planned.run()
     except KeyboardInterrupt:
@@ -214,27 +214,27 @@ def _told(report: Report) -> list[str]:
 def rollback(*, to: str | None, dry: bool, as_json: bool) -> None:
     """Go back to the engine of before: its specs, compose projects and units come back, and its service serves.
 
-    Without a build and without the network. Where the last upgrade did not come to its end on this host, it goes back to
-    what served; otherwise to the engine before. Twice goes forward again. Where it fails, what served before serves again.
-    API keys are no part of it: a service keeps the key that it has now.
+    Without a build and without the network. Where the last upgrade did not come to its end on this host, it goes back
+    to what served; otherwise to the engine before. Twice goes forward again. Where it fails, what served before serves
+    again. API keys are no part of it: a service keeps the key that it has now.
 
     \b
     Examples:
       sudo llamarig engine rollback --check
       sudo llamarig engine rollback
     """  # noqa: D301
-    from llamarig.cli import main as host  # noqa: PLC0415
+    from llamarig.cli.main import _needs_root, _root, _say, _stop_like_ctrl_c, _switcher  # noqa: PLC0415  it imports this module
     from llamarig.daemon.generation import GenerationStore  # noqa: PLC0415
     from llamarig.daemon.rollback import Rollback  # noqa: PLC0415
     from llamarig.runtime import unit_files  # noqa: PLC0415
     from llamarig.runtime.images import Docker  # noqa: PLC0415
 
-    host._needs_root("engine rollback", as_json=as_json)  # noqa: SLF001
-    host._stop_like_ctrl_c()  # noqa: SLF001
+    _needs_root("engine rollback", as_json=as_json)
+    _stop_like_ctrl_c()
     docker = Docker()
     way_back = Rollback(
-        GenerationStore(host._root()),  # noqa: SLF001
-        host._switcher(host._say(as_json=as_json)),  # noqa: SLF001
+        GenerationStore(_root()),
+        _switcher(_say(as_json=as_json)),
         lambda image: docker.image(image) is not None,
         unit_files.reload_units,
     )
@@ -261,29 +261,29 @@ def rollback(*, to: str | None, dry: bool, as_json: bool) -> None:
 @_CHECK
 @_JSON
 def prune(*, dry: bool, as_json: bool) -> None:
-    """Remove engines that nobody needs: neither planned, nor of a container, nor the one before, nor kept for another host.
+    """Remove engines that nobody needs: not planned, of no container, not the one before, and kept for no other host.
 
     \b
     Examples:
       sudo llamarig engine prune --check
       sudo llamarig engine prune
     """  # noqa: D301
-    from llamarig.cli import main as host  # noqa: PLC0415
+    from llamarig.cli.main import _needs_root, _root  # noqa: PLC0415  it imports this module
     from llamarig.daemon.engines import read_engines  # noqa: PLC0415
     from llamarig.daemon.speeds import SpeedStore  # noqa: PLC0415
     from llamarig.runtime.images import Docker  # noqa: PLC0415
 
-    host._needs_root("engine prune", as_json=as_json)  # noqa: SLF001
+    _needs_root("engine prune", as_json=as_json)
     docker = Docker()
     try:
-        found = read_engines(host._root(), docker).images  # noqa: SLF001
+        found = read_engines(_root(), docker).images
         gone = [each.image for each in found if not each.needed]
         for image in () if dry else gone:
             docker.remove_image(image.name)
     except LlamarigError as error:
         fail("engine prune", error, as_json=as_json)
     if not dry:
-        SpeedStore(host._root()).forget([image.name for image in gone])  # noqa: SLF001
+        SpeedStore(_root()).forget([image.name for image in gone])
     kept = [each.image.name for each in found if each.needed]
     data = {"changed": bool(gone), "removed": [image.name for image in gone], "kept": kept}
     verb = "would remove" if dry else "removed"
@@ -306,17 +306,17 @@ def speed(*, against: str | None, slower: float, as_json: bool) -> None:
       sudo llamarig engine speed
       sudo llamarig engine speed --against llamarig/llama-cpp:v0.7.0-cuda-0123456789ab --slower 10
     """  # noqa: D301
-    from llamarig.cli import main as host  # noqa: PLC0415
+    from llamarig.cli.main import _needs_root, _root, _say  # noqa: PLC0415  it imports this module
     from llamarig.daemon.speeds import Figure, SpeedStore  # noqa: PLC0415
     from llamarig.daemon.state import StateStore  # noqa: PLC0415
     from llamarig.runtime.specs import SpecStore  # noqa: PLC0415
 
-    host._needs_root("engine speed", as_json=as_json)  # noqa: SLF001
-    root = host._root()  # noqa: SLF001
+    _needs_root("engine speed", as_json=as_json)
+    root = _root()
     active = StateStore(root).read().active
     running = SpecStore(root).running(active) if active else None
     if active is None or running is None:
-        data = {"image": None, "service": active, "tokens_per_second": None, "checks": []}
+        data: dict[str, Any] = {"image": None, "service": active, "tokens_per_second": None, "checks": []}
         finish("engine speed", data, ["nothing serves, so nothing was measured"], as_json=as_json)
         return
     store = SpeedStore(root)
@@ -325,7 +325,7 @@ def speed(*, against: str | None, slower: float, as_json: bool) -> None:
         remedy = "measure it while it serves: sudo llamarig engine speed"
         fail("engine speed", LlamarigError(f"{active} was never measured with {against}", remedy), as_json=as_json)
     least = before.tokens_per_second * (1 - slower / 100) if before else 0.0
-    best = _measured(root, running, least, host._say(as_json=as_json), as_json=as_json)  # noqa: SLF001
+    best = _measured(root, running, least, _say(as_json=as_json), as_json=as_json)
     store.keep(running.image, active, Figure(round(best, 3), round(time.time()), running.spec_sha256))
     others = {image: figures[active].tokens_per_second for image, figures in store.read().items() if active in figures}
     message = f"{active}: {best:.4g} tokens/s with {running.image}"

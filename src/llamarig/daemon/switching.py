@@ -18,6 +18,7 @@ from llamarig.config import paths
 from llamarig.config.spec import Spec
 from llamarig.daemon.comparison import remedy as remedy_of
 from llamarig.daemon.comparison import shortfalls
+from llamarig.daemon.generation import GenerationStore
 from llamarig.daemon.memory import MemoryStore
 from llamarig.daemon.state import State, StateStore, replace_file
 from llamarig.errors import InterruptedSwitchError, NotFoundError, SwitchError
@@ -26,6 +27,7 @@ from llamarig.runtime.engine import PROMPT, TOKENS, Answer, Engine, EngineError
 from llamarig.runtime.logline import last_words
 from llamarig.runtime.specs import SpecStore
 from llamarig.runtime.systemd import Units
+from llamarig.runtime.trials import end_trial
 
 _ANSWER_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
@@ -79,6 +81,7 @@ class Switcher:
         self.progress = progress
         self.judge = judge
         self.memory = MemoryStore(specs.root)
+        self.generations = GenerationStore(specs.root)
         self.phases: dict[str, float] = {}
 
     def switch(self, service: str, *, dry: bool = False) -> Outcome:
@@ -92,20 +95,26 @@ class Switcher:
             SwitchError: it failed, and what serves now.
 
         """
-        target = self.specs.get(service)
+        self.specs.get(service)
         with self.state.lock():
-            before = self._active(dry=dry)
-            if before == service and self._serves(target) and (dry or self._answers(target)):
-                return Outcome(service, before, changed=False, message=f"{service} is active already")
-            if dry:
-                self._validate(target, before, dry=True)
-                return Outcome(service, before, changed=True, message=f"would switch to {service}")
-            return self._transact(target, before)
+            return self.switch_held(service, dry=dry)
+
+    def switch_held(self, service: str, *, dry: bool = False) -> Outcome:
+        """Switch as :meth:`switch` does, for whoever holds the host already."""
+        target = self.specs.get(service)
+        before = self._active(dry=dry)
+        if before == service and self._serves(target) and (dry or self._answers(target)):
+            return Outcome(service, before, changed=False, message=f"{service} is active already")
+        if dry:
+            self._validate(target, before, dry=True)
+            return Outcome(service, before, changed=True, message=f"would switch to {service}")
+        return self._transact(target, before)
 
     def reconcile(self, *, dry: bool = False) -> Outcome | None:
         """Make what serves what should serve: the active service with its present spec, the default where none is.
 
         Returns None on a host that runs no service. With ``dry``, says what would happen and changes nothing.
+        Whatever serves in the end is the host's generation.
 
         Raises:
             BusyError: a switch is under way.
@@ -113,21 +122,31 @@ class Switcher:
 
         """
         with self.state.lock():
-            before = self._active(dry=dry)
-            wanted = before if before and self._known(before) else self.specs.default_service()
-            if wanted is None:
-                return None
-            target = self.specs.get(wanted)
-            strays = [name for name in self._running() if name != wanted]
-            serves = before == wanted and not strays and (self._serves(target) or self._comes_up(target))
-            if serves and (dry or self._proven(target) or self._answers(target)):
-                changed = False if dry else self._commit(target)
-                if not dry and self.memory.read(target).measured is None:
-                    self._measure(target)
-                return Outcome(wanted, before, changed=changed, message=f"{wanted} serves with its present spec")
-            if dry:
-                return Outcome(wanted, before, changed=True, message=f"would start {wanted}")
-            return self._transact(target, before if before and self._known(before) else None)
+            return self.reconcile_held(dry=dry)
+
+    def reconcile_held(self, *, dry: bool = False, keep: bool = True) -> Outcome | None:
+        """Reconcile as :meth:`reconcile` does, for whoever holds the host; without ``keep`` it is no generation."""
+        outcome = self._reconcile(dry=dry)
+        if outcome is not None and keep and not dry:
+            self.generations.keep(outcome.active, self.now())
+        return outcome
+
+    def _reconcile(self, *, dry: bool) -> Outcome | None:
+        before = self._active(dry=dry)
+        wanted = before if before and self._known(before) else self.specs.default_service()
+        if wanted is None:
+            return None
+        target = self.specs.get(wanted)
+        strays = [name for name in self._running() if name != wanted]
+        serves = before == wanted and not strays and (self._serves(target) or self._comes_up(target))
+        if serves and (dry or self._proven(target) or self._answers(target)):
+            changed = False if dry else self._commit(target)
+            if not dry and self.memory.read(target).measured is None:
+                self._measure(target)
+            return Outcome(wanted, before, changed=changed, message=f"{wanted} serves with its present spec")
+        if dry:
+            return Outcome(wanted, before, changed=True, message=f"would start {wanted}")
+        return self._transact(target, before if before and self._known(before) else None)
 
     def stop(self) -> str | None:
         """Stop the active service and keep it from starting with the host; returns its name."""
@@ -195,6 +214,8 @@ class Switcher:
     def _transact(self, target: Spec, before: str | None) -> Outcome:
         self.phases = {}
         self._validate(target, before)
+        if end_trial(self.specs.root):
+            self.progress("the trial of an engine was ended: it takes memory that a service may need")
         try:
             self.state.write(State(active=before, switching_to=target.service))
             self._phase("stop", self._stop_all)

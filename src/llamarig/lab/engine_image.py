@@ -20,7 +20,7 @@ from llamarig.lab.models import Say
 TEMPLATES: Final = Path(__file__).resolve().parents[3] / "templates/llama_image"
 BINARIES: Final = "/opt/llama.cpp/bin"
 # What the build installs where its base lacks it, and what the runtime does.
-BUILD_PACKAGES: Final = ("g++", "cmake", "ninja-build", "libssl-dev")
+BUILD_PACKAGES: Final = ("g++", "cmake", "ninja-build", "libssl-dev", "ccache")
 RUNTIME_PACKAGES: Final = ("libssl3t64", "libgomp1", "libstdc++6", "ca-certificates")
 _KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _OPTIONS: Final = re.compile(r"^ *set -- \\\n((?: +-D.*\\\n)+ +-D[^\n]*);", re.MULTILINE)

@@ -103,13 +103,12 @@ def manifest(
     specs: list[Spec], api_keys: Mapping[str, str], default_service: str | None, engine: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the manifest of all services of a host; entries with ``template`` are rendered by the role."""
+    named = {key: engine[key] for key in ("image", "version", "ref", "commit", "backend")}
     host = {
         "schema_version": 1,
         "default_service": default_service,
-        "engine": {
-            **{key: engine[key] for key in ("image", "version", "ref", "commit", "backend")},
-            "prebuilt": engine["prebuilt"]["image"] if engine["prebuilt"] else None,
-        },
+        # A host without services runs no engine, though it may build them.
+        "engine": {**named, "prebuilt": engine["prebuilt"]["image"] if engine["prebuilt"] else None} if specs else None,
     }
     files: list[dict[str, Any]] = [
         {

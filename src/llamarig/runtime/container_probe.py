@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from llamarig.config import paths
 from llamarig.errors import LlamarigError
+from llamarig.runtime.confinement import confined
 
 IMAGE: Final = "llamarig/probe:1"
 LIMIT_SECONDS: Final = 60.0
@@ -132,10 +132,7 @@ def run_command(uuids: Sequence[str]) -> list[str]:
     libraries = f"usr/lib/{platform.machine()}-linux-gnu"
     loader = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}.get(platform.machine(), "")
     return [
-        *(_DOCKER, "run", "--rm", "--name", _name(), "--pull", "never", "--network", "none", "--log-driver", "none"),
-        *("--user", f"{paths.ENGINE_UID}:{paths.ENGINE_UID}", "--cap-drop", "ALL"),
-        *("--security-opt", "no-new-privileges"),
-        *(word for uuid in uuids for word in ("--device", f"nvidia.com/gpu={uuid}")),
+        *(_DOCKER, "run", "--rm", *confined(_name(), uuids)),
         *("--volume", "/usr:/host/usr:ro", "--env", "PYTHONHOME=/host/usr", IMAGE),
         *(f"/host/{libraries}/{loader}", "--library-path", f"/{libraries}:/host/{libraries}"),
         *("/host/usr/bin/python3", "-S", "-B", "-c", _PROGRAM),

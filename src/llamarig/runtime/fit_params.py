@@ -26,6 +26,7 @@ from llamarig.config import paths
 from llamarig.config.spec import Spec
 from llamarig.errors import LlamarigError
 from llamarig.runtime.breakdown import HOST, Breakdown, Part
+from llamarig.runtime.confinement import Container, docker_said, engine_words
 
 TOOL: Final = "llama-fit-params"
 # A search for a layout (strategy fit) took 42 s on a busy CPU; an estimate takes up to 4.
@@ -34,7 +35,6 @@ LIMIT_SECONDS: Final = 120.0
 MEMORY_MIB: Final = 2048
 _MIB: Final = 1 << 20
 _DOCKER: Final = "/usr/bin/docker"
-_TMPFS: Final = "/tmp:rw,noexec,nosuid,nodev,size=64m"  # noqa: S108  inside the container
 _AUTO_SLOTS: Final = "4"
 _DOCKER_FAILED: Final = 125
 _NO_TOOL: Final = (126, 127)
@@ -184,7 +184,7 @@ class Question:
     @property
     def fits_itself(self) -> bool:
         """Whether the engine chooses the layout itself, by what is free when it is asked."""
-        return _value(self.words, "--fit") == "on"
+        return value_of(self.words, "--fit") == "on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +223,9 @@ class Judge(Protocol):
 
 def question(spec: Spec) -> Question:
     """Return what to ask for exactly the memory that a spec's server would take."""
-    options = list(_options(spec.argv))
+    options = list(split_options(spec.argv))
     words = [word for option in options if option[0] in VALUED | KEPT_SWITCHES for word in option]
-    slots = _value(words, "--parallel")
+    slots = value_of(words, "--parallel")
     automatic = slots is None or slots.startswith("-")
     if automatic:
         # A server then has four slots over one cache (llama-server --help, --parallel); the tool would have one.
@@ -238,22 +238,22 @@ def question(spec: Spec) -> Question:
     return Question([*words, "--no-repack"], unseen)
 
 
-def _options(argv: Sequence[str]) -> Iterator[list[str]]:
-    """Yield each option of a server with its value."""
+def split_options(argv: Sequence[str]) -> Iterator[list[str]]:
+    """Yield each option of a server's arguments with its value."""
     words = iter(argv)
     for word in words:
         is_switch = word in KEPT_SWITCHES or word in SWITCHES or word.startswith("--no-")
         yield [word] if is_switch else [word, *([value] if (value := next(words, None)) is not None else [])]
 
 
-def _value(words: Sequence[str], option: str) -> str | None:
+def value_of(words: Sequence[str], option: str) -> str | None:
     """Return an option's last value, which is the one that counts."""
-    values = [option_words[1] for option_words in _options(words) if option_words[0] == option]
+    values = [option_words[1] for option_words in split_options(words) if option_words[0] == option]
     return values[-1] if values else None
 
 
 def _without(words: Sequence[str], left_out: frozenset[str] | set[str]) -> list[str]:
-    return [word for option in _options(words) if option[0] not in left_out for word in option]
+    return [word for option in split_options(words) if option[0] not in left_out for word in option]
 
 
 class DockerJudge:
@@ -304,7 +304,7 @@ class DockerJudge:
             raise JudgeError(f"{spec.image} has no {TOOL}", "build the engine's image with it: playbooks/site.yml")
         if done.returncode == _DOCKER_FAILED:
             remedy = "sudo llamarig doctor: see checks compute and cdi" if spec.gpus else "sudo docker info"
-            raise JudgeError(f"{spec.service}: no container starts: {_docker_said(done.stderr)}", remedy)
+            raise JudgeError(f"{spec.service}: no container starts: {docker_said(done.stderr)}", remedy)
         if spec.gpus and (trouble := _DRIVER.search(done.stderr)):
             msg = f"{spec.service}: {TOOL} cannot use the cards: {trouble[0].strip()}"
             raise JudgeError(msg, "sudo llamarig doctor: see check compute; or stop what fills the cards")
@@ -313,20 +313,16 @@ class DockerJudge:
 
 def run_command(spec: Spec, words: Sequence[str]) -> list[str]:
     """Return the ``docker run`` that asks: the service's image, models and cards, confined as the service is."""
-    devices = [word for uuid in spec.gpus for word in ("--device", f"nvidia.com/gpu={uuid}")]
-    order = ["--env", "CUDA_DEVICE_ORDER=PCI_BUS_ID"] if spec.gpus else []
-    return [
-        *(_DOCKER, "run", "--rm", "--name", _name(), "--pull", "never", "--network", "none", "--log-driver", "none"),
-        *("--user", f"{paths.ENGINE_UID}:{paths.ENGINE_UID}", "--read-only", "--cap-drop", "ALL"),
-        *("--security-opt", "no-new-privileges", "--tmpfs", _TMPFS, "--pids-limit", "1024"),
-        *("--memory", f"{MEMORY_MIB}m", "--memory-swap", f"{MEMORY_MIB}m"),
-        *("--volume", f"{spec.models_dir}:{paths.CONTAINER_MODELS}:ro"),
-        *("--env", "HOME=/tmp", "--env", "LLAMA_CACHE=/tmp"),
-        *order,
-        *devices,
-        *("--entrypoint", TOOL, spec.image),
-        *words,
-    ]
+    container = Container(
+        name=_name(),
+        image=spec.image,
+        program=TOOL,
+        words=words,
+        models_dir=spec.models_dir,
+        gpus=spec.gpus,
+        memory_mib=MEMORY_MIB,
+    )
+    return [_DOCKER, "run", "--rm", *engine_words(container)]
 
 
 def read_estimate(text: str) -> Breakdown | None:
@@ -361,16 +357,16 @@ def corrected(spec: Spec, parts: Breakdown, words: Sequence[str]) -> Breakdown:
 
 def projector_mib(spec: Spec) -> int:
     """Return the MiB of a spec's vision projector, 0 where it has none."""
-    name = _value(spec.argv, "--mmproj") or ""
+    name = value_of(spec.argv, "--mmproj") or ""
     inside = name.removeprefix(f"{paths.CONTAINER_MODELS}/")
     return round(sum(item.bytes for item in spec.files if item.path == f"{spec.models_dir}/{inside}") / _MIB)
 
 
 def _output_device(words: Sequence[str], devices: int) -> int:
     """Return the device of the output: the last that the split gives a layer to."""
-    if _value(words, "--split-mode") == "none":
+    if value_of(words, "--split-mode") == "none":
         return 0
-    split = _value(words, "--tensor-split") or _value(words, "-ts") or ""
+    split = value_of(words, "--tensor-split") or value_of(words, "-ts") or ""
     given = [number for number, share in enumerate(split.split(",")) if share.strip(" 0.")]
     return min(given[-1] if given else devices - 1, devices - 1)
 
@@ -385,11 +381,6 @@ def _fault(done: subprocess.CompletedProcess[str]) -> tuple[Answer, str]:
     said = [(found["logged"] or found["printed"]).strip() for found in errors]
     said = said or lines[-1:] or [f"{TOOL} says nothing"]
     return Answer.REFUSED, f"{said[0]} (exit {done.returncode})"
-
-
-def _docker_said(text: str) -> str:
-    lines = [line for line in text.strip().splitlines() if line.strip() and "docker run --help" not in line]
-    return lines[-1].removeprefix("docker: ").removeprefix("Error response from daemon: ") if lines else "no reason"
 
 
 def _since(start: float) -> float:

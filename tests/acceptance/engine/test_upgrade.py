@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 from tests.acceptance.box import LAB, ROOT, SCENARIO, Box, changes, environment
+from tests.acceptance.engine.engine import images
 
 from llamarig.lab.candidates import Kind, make_candidate
-from tests.acceptance.engine.engine import images
 
 NAME = "upgraded"
 SERVED = "/run/llamarig-test-served"
@@ -125,7 +125,7 @@ def served_throughout(node: Box) -> Iterator[None]:
     finally:
         node.run("sudo systemctl stop llamarig-test-ask")
     answers = node.run(f"cat {SERVED}").splitlines()
-    assert len(answers) > 10
+    assert len(answers) > 1
     assert set(answers) == {"200"}
 
 
