@@ -32,8 +32,9 @@ ENGINE_FILE_NAMES: Final = ("Dockerfile", "entrypoint.sh")
 _SPEC_KEYS: Final = {"type", "elements", "choices", "options"}
 # Roles whose name is an everyday word: a site may have variables of its own that begin with it.
 _COMMON_WORDS: Final = {"agent", "plan", "verify"}
-# Results of roles that ran before in the same run.
-_ROLES_OWN: Final = {"plan_host", "preflight_host", "preflight_platform", "preflight_stack"}
+# What preflight loads from its own vars/.
+_LOADED: Final = {"preflight_platform"}
+_REGISTER: Final = re.compile(r"^\s+register: (\w+)$", re.MULTILINE)
 _JINJA: Final = re.compile(r"\{[{%#]|^#jinja2:")
 _TEMPLATE: Final = object()
 
@@ -134,7 +135,7 @@ class Border:
         problems = []
         for role, options in self._roles.items():
             said = {}
-            for name in _beginning(variables, role):
+            for name in self._beginning(variables, role):
                 if name not in options and role not in _COMMON_WORDS:
                     near = difflib.get_close_matches(name, options, n=1)
                     remedy = f"did you mean {near[0]}?" if near else f"roles/{role}/README.md lists its variables"
@@ -169,14 +170,20 @@ class Border:
         }
 
     @cached_property
+    def _registered(self) -> set[str]:
+        """Results of roles that may have run before in the same run."""
+        texts = [path.read_text(encoding="utf-8") for path in self._root.glob("roles/*/tasks/*.yml")]
+        return {name for text in texts for name in _REGISTER.findall(text)}
+
+    def _beginning(self, variables: Iterable[str], role: str) -> list[str]:
+        own = self._registered | _LOADED
+        return [name for name in variables if name.startswith(f"{role}_") and name not in own]
+
+    @cached_property
     def _handed(self) -> dict[str, Any]:
         """What the fleet layer hands to the roles, by variable."""
         handed: dict[str, Any] = self._load(str(self._root / "group_vars/gpu_hosts/roles.yml"))
         return handed
-
-
-def _beginning(variables: Iterable[str], role: str) -> list[str]:
-    return [name for name in variables if name.startswith(f"{role}_") and name not in _ROLES_OWN]
 
 
 def _literal(value: object) -> object:

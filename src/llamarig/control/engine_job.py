@@ -11,7 +11,7 @@ UNTESTED: Final = "-untested"
 ARCHIVE: Final = "source.tar.bz2"
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # What NVIDIA's compiler takes for one kernel of llama.cpp, and g++ for one file of it, in MiB.
-_JOB_MIB: Final = {"cuda": 2048, "cpu": 1024}
+_JOB_MIB: Final = {"cuda": 1024, "cpu": 1024}
 
 
 @dataclass(frozen=True, slots=True)

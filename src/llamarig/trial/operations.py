@@ -60,8 +60,8 @@ class Ran:
 
     @property
     def devices(self) -> list[str]:
-        """Devices beside the CPU."""
-        return [name for name in self.backends if name != "CPU"]
+        """Cards; the CPU has two names, as itself and with a library of its own."""
+        return [name for name in self.backends if name not in {"CPU", "BLAS"}]
 
 
 def words(group: Sequence[str]) -> list[str]:

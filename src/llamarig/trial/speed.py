@@ -1,10 +1,10 @@
 """How fast two engines are with the same model in the same place: llama-bench, in alternation, the best of each.
 
 Whatever else a machine does makes an engine slower and never faster, so the best of several runs is what it can do.
-Where a candidate seems slower than it may be, more rounds are run before it is said. On a busy machine threads that spin
-wait for threads that do not run: with two threads on two cores that had nine others to run, the same engine was up to
-four times as fast from one run to the next, best of ten each. Where figures scatter like that, both engines start over
-with threads that sleep while they wait; the best of their runs were then within 5 % of each other.
+Where a candidate seems slower than it may be, more rounds are run before it is said. On a busy machine threads that
+spin wait for threads that do not run: with two threads on two cores that had nine others to run, the same engine was up
+to four times as fast from one run to the next, best of ten each. Where figures scatter like that, both engines start
+over with threads that sleep while they wait; the best of their runs were then within 5 % of each other.
 """
 
 from __future__ import annotations
@@ -140,21 +140,19 @@ def race(old: Bench, new: Bench, percent: float) -> Race:
         percent: by how much the candidate may be slower.
 
     """
-    result = _round(old, new, None, sleeping=False)
+    result = _run(old, new, percent, sleeping=False)
+    return _run(old, new, percent, sleeping=True) if result.old.scattered or result.new.scattered else result
+
+
+def _run(old: Bench, new: Bench, percent: float, *, sleeping: bool) -> Race:
+    result = Race(old(1, sleeping), new(1, sleeping), 1, sleeping)
     while result.rounds < LEAST_ROUNDS or (result.rounds < MOST_ROUNDS and result.too_slow(percent)):
-        scattered = result.rounds >= LEAST_ROUNDS and (result.old.scattered or result.new.scattered)
-        if scattered and not result.sleeping:
-            result = _round(old, new, None, sleeping=True)
-        else:
-            result = _round(old, new, result, sleeping=result.sleeping)
+        if result.rounds >= LEAST_ROUNDS and not sleeping and (result.old.scattered or result.new.scattered):
+            return result
+        samples = result.old.samples
+        more = old(samples, sleeping), new(samples, sleeping)
+        result = Race(result.old + more[0], result.new + more[1], result.rounds + 1, sleeping)
     return result
-
-
-def _round(old: Bench, new: Bench, before: Race | None, *, sleeping: bool) -> Race:
-    if before is None:
-        return Race(old(1, sleeping), new(1, sleeping), 1, sleeping)
-    samples = before.old.samples
-    return Race(before.old + old(samples, sleeping), before.new + new(samples, sleeping), before.rounds + 1, sleeping)
 
 
 def _rate(rate: float) -> str:

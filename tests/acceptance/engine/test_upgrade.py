@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.acceptance.box import LAB, ROOT, SCENARIO, Box, changes, environment
-from tests.acceptance.engine.engine import images
+from tests.acceptance.engine.engine import images, planned
 
 from llamarig.lab.candidates import Kind, make_candidate
 
@@ -73,7 +73,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(forge: Box) -> Iterator[Site]:
+def site(node: Box) -> Iterator[Site]:
     inventory = LAB / NAME
     shutil.rmtree(inventory, ignore_errors=True)
     shutil.copytree(SCENARIO / "inventory", inventory, ignore=shutil.ignore_patterns("group_vars"))
@@ -86,7 +86,7 @@ def site(forge: Box) -> Iterator[Site]:
     for path in (ROOT / "group_vars" / "all").iterdir():
         if path.name != "engine.yml":
             (inventory / "group_vars" / "all" / path.name).symlink_to(path)
-    digests = {kind: pushed(forge, kind) for kind in ("today", "equal", "slow", "broken", "lacking")}
+    digests = {kind: pushed(node, kind) for kind in ("today", "equal", "slow", "broken", "lacking")}
     here = Site(inventory, digests)
     lock = yaml.safe_load((ROOT / "group_vars/all/engine.yml").read_text(encoding="utf-8"))
     lock["llama_image_prebuilt"] = {"image": digests["today"], "version": "0.7.0"}
@@ -99,20 +99,19 @@ def site(forge: Box) -> Iterator[Site]:
         path.unlink()
 
 
-def pushed(forge: Box, kind: str) -> str:
+def pushed(node: Box, kind: str) -> str:
     """Push a candidate to the registry, and return its name with its digest."""
-    (engine,) = (name for name in images(forge) if "-debian-" in name)
+    engine = planned(node)
     name = f"forge:5000/llamarig/engine:{kind}"
-    inside = ("docker", "exec", "-i", forge.container(), "docker")
-    # Two equal ones need two digests: the label of an equal one says its name.
+    inside = ("docker", "exec", "-i", node.container(), "docker")
     make_candidate(engine, Kind("equal" if kind == "today" else kind), name, docker=inside)
     if kind == "today":
-        forge.run(f"echo 'FROM {name}\nLABEL today=1' | sudo docker build --quiet --tag {name} -")
-    said = forge.run(
-        f"sudo docker push --quiet {name} && sudo docker image inspect --format '{{{{json .RepoDigests}}}}' {name}"
-    )
+        # Two equal ones need two digests.
+        node.run(f"printf 'FROM {name}\nLABEL today=1\n' | sudo docker build --quiet --tag {name} -")
+    shown = "sudo docker image inspect --format '{{json .RepoDigests}}'"
+    said = node.run(f"sudo docker push --quiet {name} && {shown} {name}")
     digest: str = json.loads(said.splitlines()[-1])[0]
-    forge.run(f"sudo docker image rm {name}")
+    node.run(f"sudo docker image rm {name}")
     return digest
 
 
