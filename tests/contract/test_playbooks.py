@@ -74,7 +74,12 @@ def load_documentation(source: str) -> list[str]:
 
 
 def test_every_action_plugin_has_its_module_or_is_one_of_the_control_node() -> None:
-    assert {path.stem for path in (ROOT / "plugins/action").glob("*.py")} - set(MODULES) == {"plan", "stack", "engine_lock", "engine_upgrade"}
+    assert {path.stem for path in (ROOT / "plugins/action").glob("*.py")} - set(MODULES) == {
+        "plan",
+        "stack",
+        "engine_lock",
+        "engine_upgrade",
+    }
 
 
 @pytest.mark.parametrize("path", INVENTORIES, ids=lambda path: path.name)

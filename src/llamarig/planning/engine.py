@@ -92,7 +92,7 @@ def unlocked(host: str, engine: Engine) -> Iterator[Problem]:
         yield Problem(
             host,
             "llama_image_source.commit",
-            f"nobody has looked up which commit {source.ref} of {source.repository} is",
+            f"nobody has looked up which commit of llama.cpp {source.ref} is",
             "ansible-playbook playbooks/lock.yml looks it up, once, and writes group_vars/all/engine.yml",
         )
 

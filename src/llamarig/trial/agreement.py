@@ -64,43 +64,48 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Every place of the answers to some prompts; ``firsts`` are those right after each prompt."""
+    """Every place of the answers, prompt by prompt; an answer begins with the place right after its prompt."""
 
-    places: Sequence[Place]
-    firsts: Sequence[Place]
+    answers: Sequence[Sequence[Place]]
+
+    @property
+    def places(self) -> list[Place]:
+        """Return the places of all answers."""
+        return [place for answer in self.answers for place in answer]
 
     @property
     def quartile(self) -> float:
-        """Return the distance that three places of four stay within, in nats."""
-        return _quartile([place.nats for place in self.places])
+        """Return the distance that three places of four stay within, of the answer where it is the largest, in nats."""
+        return max(_quartile([place.nats for place in answer]) for answer in self.answers)
 
     @property
     def first(self) -> float:
         """Return the middle of the distances right after the prompts, in nats."""
-        return statistics.median(place.nats for place in self.firsts)
+        return statistics.median(answer[0].nats for answer in self.answers)
 
     @property
     def holds(self) -> bool:
-        """Whether the candidate answers as the old engine does."""
+        """Whether the candidate answers every prompt as the old engine does."""
         return max(self.quartile, self.first) <= MOST_NATS
 
     def figures(self) -> dict[str, Any]:
         """Return what was measured, as plain JSON types."""
+        places = self.places
         return {
-            "places": len(self.places),
-            "same": sum(place.same for place in self.places),
+            "places": len(places),
+            "same": sum(place.same for place in places),
             "kl_third_quartile": _rounded(self.quartile),
             "kl_first": _rounded(self.first),
-            "kl_mean": _rounded(statistics.fmean(place.nats for place in self.places)),
-            "kl_largest": _rounded(max(place.nats for place in self.places)),
+            "kl_mean": _rounded(statistics.fmean(place.nats for place in places)),
+            "kl_largest": _rounded(max(place.nats for place in places)),
             "kl_allowed": MOST_NATS,
-            "shared_top_10": round(statistics.fmean(place.shared for place in self.places), 3),
-            "logprob_difference": _rounded(statistics.fmean(place.difference for place in self.places)),
+            "shared_top_10": round(statistics.fmean(place.shared for place in places), 3),
+            "logprob_difference": _rounded(statistics.fmean(place.difference for place in places)),
         }
 
     def __str__(self) -> str:
         figures = self.figures()
-        same = f"{figures['same']} of {len(self.places)} tokens as the old engine"
+        same = f"{figures['same']} of {figures['places']} tokens as the old engine"
         apart = f"KL {figures['kl_third_quartile']} at three places of four, {figures['kl_first']} after the prompt"
         shared = f"{100 * figures['shared_top_10']:.0f} % of the ten likeliest shared"
         differ = f"log-probabilities differ by {figures['logprob_difference']}"

@@ -20,9 +20,9 @@ SHORT_PROMPT: Final = "short-prompt"
 LONG_PROMPT: Final = "long-prompt"
 # A prompt shorter than this is no long one.
 LEAST_LONG: Final = 300
-# Tokens of each long prompt, and how many are generated after it.
-_LONG: Final = ((512, 32), (320, 8), (768, 8))
-_AFTER_SHORT: Final = 32
+# Tokens of each long prompt, and how many are generated after every prompt.
+_LONG: Final = (320, 512, 768)
+_GENERATED: Final = 32
 # So many of the likeliest tokens are compared at each place.
 _LIKELY: Final = 40
 # Where a candidate parts from the old engine this often, the rest of the answer would say nothing new.
@@ -87,15 +87,12 @@ def record(server: Completions, spec: Spec, context: int) -> Recording:
     """
     short = server.tokenize(spec, SHORT, _SECONDS)
     text = server.tokenize(spec, LONG, _SECONDS)
-    most = min(context or CONTEXT, CONTEXT)
-    prompts = [(SHORT_PROMPT, tuple(short), _AFTER_SHORT)]
-    for length, count in _LONG:
-        fitting = min(length, len(text), most - count)
-        if fitting >= LEAST_LONG and (LONG_PROMPT, tuple(text[:fitting]), count) not in prompts:
-            prompts.append((LONG_PROMPT, tuple(text[:fitting]), count))
+    longest = min(len(text), min(context or CONTEXT, CONTEXT) - _GENERATED)
+    lengths = dict.fromkeys(min(length, longest) for length in _LONG if longest >= LEAST_LONG)
+    prompts = [(SHORT_PROMPT, tuple(short)), *((LONG_PROMPT, tuple(text[:length])) for length in lengths)]
     asked = [
-        Asked(check, prompt, server.generate(spec, prompt, count, timeout=_SECONDS, likely=_LIKELY))
-        for check, prompt, count in prompts
+        Asked(check, prompt, server.generate(spec, prompt, _GENERATED, timeout=_SECONDS, likely=_LIKELY))
+        for check, prompt in prompts
     ]
     return Recording((*short, *text), tuple(asked))
 
@@ -113,8 +110,7 @@ def judge(server: Completions, spec: Spec, recording: Recording, check: str, say
     tokens = (*server.tokenize(spec, SHORT, _SECONDS), *server.tokenize(spec, LONG, _SECONDS))
     if tokens != recording.tokens:
         return Judged(None, _other_tokens(recording.tokens, tokens), lengths)
-    places: list[Place] = []
-    firsts: list[Place] = []
+    found = []
     for asked in recording.of(check):
         say(f"a prompt of {len(asked.prompt)} tokens")
         first = server.generate(spec, asked.prompt, len(asked.answer.tokens), timeout=_SECONDS, likely=_LIKELY)
@@ -123,10 +119,8 @@ def judge(server: Completions, spec: Spec, recording: Recording, check: str, say
         if is_stuck(first.tokens) and not is_stuck(asked.answer.tokens):
             said = f"one token over and over ({first.text[:20]!r}) after a prompt of {len(asked.prompt)}"
             return Judged(None, f"{said}, and the old engine {asked.answer.text[:20]!r}", lengths)
-        found = _follow(server, spec, asked, first)
-        places += found
-        firsts.append(found[0])
-    return Judged(Agreement(places, firsts), "", lengths)
+        found.append(_follow(server, spec, asked, first))
+    return Judged(Agreement(found), "", lengths)
 
 
 def _follow(server: Completions, spec: Spec, asked: Asked, first: Completion) -> list[Place]:

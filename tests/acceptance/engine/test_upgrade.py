@@ -39,6 +39,9 @@ with open("{SERVED}", "w", buffering=1) as log:
 """
 
 
+HEALTHY = """python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health')" """
+
+
 @dataclass(frozen=True)
 class Site:
     """The scenario's hosts under an inventory whose lock is its own, with images of the registry by kind."""
@@ -183,7 +186,7 @@ def test_an_upgrade_that_was_killed_in_its_trial_leaves_the_old_engine_and_is_re
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
     node.power_cycle(0)
-    node.wait_until("it serves", lambda: node.attempt("curl -sf http://127.0.0.1:8080/health").returncode == 0, 120)
+    node.wait_until("it serves", lambda: node.attempt(HEALTHY).returncode == 0, 120)
     assert state(node)["files"] == before["files"]
     done = site.upgrade("equal")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,7 +13,11 @@ from llamarig.errors import ConfigError, ExitCode, Problem
 from tests.unit.cli.conftest import Shell
 from tests.unit.daemon.fakes import Fault
 
-VERBS = sorted(cli.commands)
+VERBS = sorted(
+    f"{name} {under}".strip()
+    for name, command in cli.commands.items()
+    for under in getattr(command, "commands", {"": None})
+)
 _IMPORTED = """
 import json, sys
 import llamarig.cli.main
@@ -24,7 +28,7 @@ print(json.dumps(sorted(sys.modules)))
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_verb_shows_its_help(shell: Shell, verb: str, flag: str) -> None:
-    result = shell(verb, flag)
+    result = shell(*verb.split(), flag)
     assert result.exit_code == ExitCode.OK
     assert result.stdout.startswith(f"Usage: llamarig {verb}")
     assert "--json" in result.stdout

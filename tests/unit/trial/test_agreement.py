@@ -48,25 +48,31 @@ def test_a_place_tells_how_much_of_the_likeliest_both_share_and_how_far_they_are
 
 
 def test_one_place_in_four_may_be_far_apart_as_in_a_near_tie_of_two_experts() -> None:
-    some = [place(0.001)] * 24 + [place(6.9, same=False)] * 7
-    assert Agreement(some, [place(0.001)]).holds
-    assert not Agreement([*some, *[place(6.9)] * 2], [place(0.001)]).holds
+    some = [place(0.001)] * 25 + [place(6.9, same=False)] * 7
+    assert Agreement([some]).holds
+    assert not Agreement([[*some[2:], *[place(6.9)] * 2]]).holds
+
+
+def test_an_answer_that_is_wrong_is_not_outweighed_by_those_that_are_right() -> None:
+    right, wrong = [place(0.0)] * 32, [place(0.0)] * 20 + [place(2.0)] * 12
+    assert not Agreement([right, right, wrong]).holds
+    assert Agreement([right, right, wrong]).quartile == 2.0
 
 
 def test_the_places_right_after_the_prompts_count_for_themselves() -> None:
     """A model that repeats what it said agrees with everybody after a few tokens, whatever it was asked."""
-    rest = [place(0.0)] * 40
-    assert Agreement(rest, [place(0.0), place(0.0), place(9.0)]).holds
-    assert not Agreement(rest, [place(0.0), place(9.0), place(9.0)]).holds
+    right, late = [place(0.0)] * 32, [place(9.0), *[place(0.0)] * 31]
+    assert Agreement([right, right, late]).holds
+    assert not Agreement([right, late, late]).holds
 
 
 @pytest.mark.parametrize(("nats", "holds"), [(MOST_NATS, True), (MOST_NATS + 0.001, False)])
 def test_the_threshold_is_where_it_is_said(nats: float, holds: bool) -> None:
-    assert Agreement([place(nats)] * 8, [place(0)]).holds is holds
+    assert Agreement([[place(0), *[place(nats)] * 8]]).holds is holds
 
 
 def test_what_was_measured_is_told_in_figures_and_words() -> None:
-    agreement = Agreement([place(0.002)] * 3 + [place(0.5, same=False)], [place(0.002)])
+    agreement = Agreement([[place(0.002)] * 3 + [place(0.5, same=False)]])
     figures = agreement.figures()
     assert (figures["places"], figures["same"], figures["kl_largest"], figures["kl_allowed"]) == (4, 3, 0.5, MOST_NATS)
     assert str(agreement).startswith("3 of 4 tokens as the old engine; KL 0.5 at three places of four, 0.002 after")

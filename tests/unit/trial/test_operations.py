@@ -35,7 +35,7 @@ def test_cases_that_do_not_are_named_with_why() -> None:
         ("failed to allocate tensors [CUDA0] ", ""),
         (
             "",
-            "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory",
+            "alloc_buffer: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory",
         ),
         ("", "CUDA error: out of memory\n  current device: 0"),
     ],
