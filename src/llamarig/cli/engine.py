@@ -35,7 +35,7 @@ class _EndedError(LlamarigError):
     exit_code = ExitCode.INTERRUPTED
 
 
-@click.group()
+@click.group(epilog="Every verb takes --help and --json.")
 def engine() -> None:
     """Show the engines of this host, try another one, measure this one, and go back to the one before."""
 

@@ -5,23 +5,23 @@ one said so far, so that one token chosen otherwise at a near tie does not end t
 is an estimate of the Kullback-Leibler divergence, in nats, over the tokens that either names among its likeliest.
 
 What was measured with llama.cpp 0.7.0 on a CPU, with six dense and MoE models of random weights, two of them with
-outputs four times as sharp: 32 places after 55 tokens, and 48 after 320, 512 and 768 tokens; the third quartile of the
-places' distances, and the middle of those right after the prompts.
+outputs four times as sharp: 32 places after each of the prompts of 55, 320, 512 and 768 tokens; the third quartile of
+an answer's distances, and the middle of those right after the prompts.
 
 ====================================  ===================  ====================
 candidate                             third quartile       after the prompt
 ====================================  ===================  ====================
 the same engine again                 0                    0
-other threads, no flash attention     up to 0.0001         up to 0.00007
+other threads, no flash attention     up to 0.0002         up to 0.00007
 cache of Q8_0 instead of F16          0.0001 to 0.005      up to 0.015
-weights of Q8_0 instead of F16        0.0009 to 0.024      up to 0.032
-weights of Q4_K_M instead of F16      0.025 to 1.6         0.013 to 1.4
-tokens after the hundredth damaged    0.43 to 8.0          1.4 to 18.9
+weights of Q8_0 instead of F16        0.0009 to 0.020      up to 0.032
+weights of Q4_K_M instead of F16      0.03 to 3.4          0.013 to 1.4
+tokens after the hundredth damaged    0.4 to 8.7           1.4 to 18.9
 ====================================  ===================  ====================
 
-So 0.1 is four times what weights of 8 bits do, twenty times what a cache of 8 bits does, and a quarter of the least
-that a broken engine does. It is the third quartile and not the mean because of MoE models: with nothing but other
-threads single places were up to 2.4 apart there, while three quarters agreed to four digits.
+So 0.1 is five times what weights of 8 bits do, twenty times what a cache of 8 bits does, and a quarter of the least
+that a broken engine does. It is the third quartile and not the mean because of MoE models: with nothing but other threads
+single places were up to 2.4 apart there, while three quarters agreed to four digits.
 """
 
 from __future__ import annotations
