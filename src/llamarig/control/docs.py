@@ -84,6 +84,9 @@ def command_line() -> str:
         context = click.Context(command, info_name=name, parent=top, terminal_width=_WIDTH)
         hidden = "\n\nNot in the list above: the playbooks call it." if command.hidden else ""
         parts.append(f"### {name}{hidden}\n\n{_block('text', command.get_help(context))}")
+        for under, verb in getattr(command, "commands", {}).items():
+            below = click.Context(verb, info_name=under, parent=context, terminal_width=_WIDTH)
+            parts.append(f"#### {name} {under}\n\n{_block('text', verb.get_help(below))}")
     codes = [(str(int(code)), f"`{code.name}`", _EXIT_CODES[code]) for code in ExitCode]
     errors = [
         (f"`{_code(kind)}`", str(int(kind.exit_code)), str(kind.__doc__).strip().splitlines()[0])

@@ -20,8 +20,8 @@ tokens after the hundredth damaged    0.4 to 8.7           1.4 to 18.9
 ====================================  ===================  ====================
 
 So 0.1 is five times what weights of 8 bits do, twenty times what a cache of 8 bits does, and a quarter of the least
-that a broken engine does. It is the third quartile and not the mean because of MoE models: with nothing but other threads
-single places were up to 2.4 apart there, while three quarters agreed to four digits.
+that a broken engine does. It is the third quartile and not the mean because of MoE models: with nothing but other
+threads single places were up to 2.4 apart there, while three quarters agreed to four digits.
 """
 
 from __future__ import annotations
