@@ -38,6 +38,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             return self._module({"state": "absent", "image": arguments["repository"]})
         self._engine: dict[str, Any] = arguments["engine"]
         self._image: str = self._engine["image"]
+        # Of an image that somebody else built nobody here knows: it may be the larger one.
+        self._backend: str = self._engine["backend"] or "cuda"
         if self._host not in self._variables["hostvars"]:
             remedy = "correct llama_image_builder, or the group image_builder"
             return {"failed": True, "msg": f"there is no host {self._host} that could build\n    remedy: {remedy}"}
@@ -67,7 +69,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
 
     def _room(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Refuse a host without room before anybody builds for it."""
-        room = room_for(arguments["room"], "taken", self._engine["backend"])
+        room = room_for(arguments["room"], "taken", self._backend)
         return self._module({"state": "room", "image": self._image, "room": room})
 
     def _build(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +131,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
                 self._shelf.forget(self._image)
             return result
         archive = {key: handed[key] for key in ("sha256", "bytes")}
-        room = room_for(arguments["room"], "taken", self._engine["backend"])
+        room = room_for(arguments["room"], "taken", self._backend)
         wish = {"archive": archive, "fingerprint": handed["fingerprint"], "packages": ["zstd"], "room": room}
         return self._drive({"state": "loaded", **wish})
 
@@ -143,7 +145,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             "says": job.says,
             "version_file": job.version_file,
             "job_mib": job.job_mib,
-            "room": room_for(room, job.room, self._engine["backend"]),
+            "room": room_for(room, job.room, self._backend),
             **more,
         }
         if job.source:

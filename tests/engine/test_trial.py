@@ -233,9 +233,10 @@ def test_a_trial_that_is_ended_leaves_nothing_and_what_a_killed_one_left_goes_wi
     name = candidate(Kind.SLOW, percent=300)
     command = [sys.executable, "-c", _ALONE, str(place.models), place.engine, place.docker.command, name]
     alone = subprocess.Popen(command, env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": "/usr/bin:/bin"})
-    serving_now = [place.docker.command, "ps", "--quiet", "--filter", f"label={LABEL}", "--filter", "publish=8080"]
-    until = time.monotonic() + 120
-    while not subprocess.run(serving_now, capture_output=True, check=True).stdout and time.monotonic() < until:
+    ports = [place.docker.command, "ps", "--filter", f"label={LABEL}", "--format", "{{.Ports}}"]
+    until = time.monotonic() + 60
+    while b"->8080" not in subprocess.run(ports, capture_output=True, check=True).stdout:
+        assert time.monotonic() < until
         time.sleep(0.02)
     alone.send_signal(number)
     assert alone.wait(timeout=60) == (130 if number is signal.SIGTERM else -number)

@@ -135,8 +135,8 @@ class Rollback:
         try:
             return Spec.from_dict(json.loads(target.files[f"{paths.SPECS}/{service}.json"].text))
         except (KeyError, ValueError) as error:
-            remedy = "run playbooks/site.yml for this host"
-            raise RollbackError(f"the generation of {target.image} has no service {service!r}", remedy) from error
+            msg = f"the generation of {target.image} has no spec of {service} that this agent reads: {error}"
+            raise RollbackError(msg, "name its ref or image in the lock again, and run playbooks/site.yml") from error
 
     def _check(self, target: Generation, service: str) -> None:
         """Refuse what is sure to fail while nothing has been touched yet."""

@@ -74,7 +74,7 @@ def test_a_host_without_room_is_refused_before_anybody_builds_for_it(forge: Box,
         output = refused()
     finally:
         node.run("sudo umount /var/cache/llamarig")
-    assert "node: /var/cache/llamarig has 64 MiB free, the engine's image needs 512" in output
+    assert "node: /var/cache/llamarig has 64 MiB free, the engine's image needs 128" in output
     assert "nothing was fetched or built" in output
     assert "remedy: " in output
     assert images(forge) == images(node) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from llamarig.config import paths
 from llamarig.config.spec import Spec
 from llamarig.daemon import generation, state, switching
-from llamarig.daemon.generation import MARK, Generation, GenerationStore
+from llamarig.daemon.generation import MARK, Generation, GenerationStore, OwnFile
 from llamarig.daemon.rollback import Back, Rollback, RollbackError
 from llamarig.daemon.state import State
 from llamarig.errors import BusyError, ExitCode, SwitchError
@@ -113,6 +114,11 @@ class Units(FakeUnits):
         for image, port in itertools.product((OLD, NEW, NEWEST), (8080, 8081)):
             for name in ("alpha", "beta", "gamma"):
                 yield make_spec(name, image=image, port=port)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
@@ -412,8 +418,10 @@ def grown(root: Path) -> Box:
 def test_a_way_back_that_is_cut_off_anywhere_and_repeated_ends_where_it_led(
     tmp_path: Path, make: Callable[[Path], Box], reboots: bool
 ) -> None:
+    begun = 0
     for box in cut_everywhere(tmp_path, make, reboots=reboots):
         was_pending = box.store.pending() is not None
+        begun += was_pending
         box.back()
         # Cut off before it was begun or after it had ended, the next one is another.
         assert was_pending or box.whole() in {OLD, NEW}
@@ -422,6 +430,7 @@ def test_a_way_back_that_is_cut_off_anywhere_and_repeated_ends_where_it_led(
         assert list(box.images_now().values()) == [box.whole()]
         assert box.units.enabled() == box.serving()
         assert box.store.pending() is None
+    assert begun > 10
 
 
 @pytest.mark.parametrize("make", [upgraded, grown])
@@ -451,3 +460,16 @@ def test_a_torn_or_foreign_generation_is_as_none(tmp_path: Path) -> None:
         assert store.current() is None
         assert store.pending() is None
     assert host.state.read() == State("alpha")
+
+
+def test_a_spec_that_an_older_agent_wrote_and_this_one_does_not_read_is_refused(box: Box) -> None:
+    before = box.store.before()
+    assert before is not None
+    path = f"{paths.SPECS}/alpha.json"
+    older = before.files[path].text.replace('"schema_version": 1', '"schema_version": 0')
+    files = {**before.files, path: OwnFile(0o644, older)}
+    text = json.dumps(Generation(OLD, 1, "alpha", files).to_dict())
+    box.write(f"{generation.DIRECTORY}/before.json", text)
+    with pytest.raises(RollbackError, match="no spec of alpha that this agent reads: spec schema 0"):
+        box.back()
+    assert box.serving() == ["alpha"]

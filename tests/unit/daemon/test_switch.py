@@ -290,3 +290,20 @@ def test_switching_to_an_active_service_that_is_deadlocked_starts_it_anew(servin
     outcome = serving_alpha.switcher.switch("alpha")
     assert outcome.changed
     assert "stop alpha" in serving_alpha.units.changes
+
+
+def test_a_trial_of_an_engine_gives_way_before_anything_stops(
+    serving_alpha: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes memory that the new service may need."""
+    seen: list[list[str]] = []
+
+    def end_trial(root: object) -> bool:
+        assert root == serving_alpha.root
+        seen.append(list(serving_alpha.units.changes))
+        return True
+
+    monkeypatch.setattr("llamarig.daemon.switching.end_trial", end_trial)
+    serving_alpha.switcher.switch("beta")
+    assert seen == [[]]
+    assert any("the trial of an engine was ended" in text for text in serving_alpha.said)
