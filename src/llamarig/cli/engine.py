@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from llamarig.cli.output import fail, finish, table
+from llamarig.cli.output import envelope, fail, finish, table
 from llamarig.errors import ExitCode, LlamarigError, NotFoundError
 
 if TYPE_CHECKING:
@@ -31,10 +32,27 @@ _SECONDS: Final = 300.0
 _MIB: Final = 1 << 20
 
 
-class _EndedError(LlamarigError):
+class EndedError(LlamarigError):
     """A trial was ended by Ctrl-C, a kill, another trial or a switch."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+class WorseError(LlamarigError):
+    """An engine is worse than the one that it was held against; the message has every check that failed."""
+
+    exit_code = ExitCode.UNHEALTHY
+
+
+def _finish(command: str, data: dict[str, Any], lines: list[str], worse: WorseError | None, *, as_json: bool) -> None:
+    """Print a result, for programs with what is worse beside it, and leave with the code that it comes to."""
+    if worse is None:
+        finish(command, data, lines, as_json=as_json)
+        return
+    if as_json:
+        click.echo(envelope(command, data, worse))
+        sys.exit(int(worse.exit_code))
+    finish(command, data, lines, as_json=False, code=worse.exit_code)
 
 
 @click.group(epilog="Every verb takes --help and --json.")
@@ -118,14 +136,11 @@ def trial(*, image: str, against: str | None, slower: float, names: tuple[str, .
         with claim_trial(root, planned.docker):
             report = planned.run()
     except KeyboardInterrupt:
-        ended = _EndedError(
-            "the trial was ended, and nothing was changed", "start it again when nothing needs the room"
-        )
+        ended = EndedError("the trial was ended, and nothing was changed", "start it again when nothing needs the room")
         fail("engine trial", ended, as_json=as_json)
     except LlamarigError as error:
         fail("engine trial", error, as_json=as_json)
-    code = ExitCode.OK if report.passed else ExitCode.UNHEALTHY
-    finish("engine trial", report.to_dict(), _told(report), as_json=as_json, code=code)
+    _finish("engine trial", report.to_dict(), _told(report), _worse(report), as_json=as_json)
 
 
 def _trial(root: Path, image: str, against: str | None, slower: float, names: tuple[str, ...], say: Any) -> Trial:
@@ -195,6 +210,15 @@ def _judged(store: Any, judge: Any, image: str, spec: Spec) -> Judged | None:
     known: Judged | None = store.read(spec).engine if spec.image == image else None
     old = replace(spec, image=image)
     return known or Judged.of(old, judge.estimate(old), time.time())
+
+
+def _worse(report: Report) -> WorseError | None:
+    failed = [check for check in report.checks if check.status.value == "fail"]
+    if not failed:
+        return None
+    told = [f"{check.name}: {check.message}" for check in failed]
+    head = f"{report.candidate} is worse than {report.against}, and nothing was changed:"
+    return WorseError("\n".join([head, *told]), "; ".join(dict.fromkeys(check.remedy for check in failed)))
 
 
 def _told(report: Report) -> list[str]:
@@ -350,8 +374,8 @@ def speed(*, against: str | None, slower: float, as_json: bool) -> None:
         "slower_percent": round(100 * (1 - best / before.tokens_per_second), 1) if before else None,
         "checks": [check],
     }
-    code = ExitCode.UNHEALTHY if too_slow else ExitCode.OK
-    finish("engine speed", data, [message], as_json=as_json, code=code)
+    worse = WorseError(message, check["remedy"]) if too_slow else None
+    _finish("engine speed", data, [message], worse, as_json=as_json)
 
 
 def _measured(root: Path, spec: Spec, least: float, say: Any, *, as_json: bool) -> float:

@@ -135,6 +135,10 @@ def _everything(root: Path) -> Iterator[Written]:
         (f"{paths.STATE}/history.jsonl", user, "0644", _AGENT, "Every switch and stop, how it ended and why."),
         (f"{paths.STATE}/last-good/<service>.json", user, "0644", _AGENT, "Spec and compose file it last served with."),
         (f"{paths.STATE}/lock", user, "0644", _AGENT, "Held while a switch runs."),
+        (f"{paths.STATE}/engine/current.json", user, "0644", _AGENT, "Files and engine that were last seen to serve."),
+        (f"{paths.STATE}/engine/before.json", user, "0644", _AGENT, "The same of the engine before it."),
+        (f"{paths.STATE}/engine/rollback.json", user, "0644", _AGENT, "A way back that is under way."),
+        (f"{paths.STATE}/engine/speed.json", user, "0644", "`llamarig engine speed`", "How fast each engine served."),
         (f"{paths.STATE}/tuning.json", user, "0644", "`llamarig tune`", "What cards were set to since the start."),
         (
             f"{paths.STATE}/memory/<service>.json",

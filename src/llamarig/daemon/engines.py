@@ -69,7 +69,7 @@ class Engines:
 
     Attributes:
         planned: the image that they name; None on a host that has no plan yet.
-        engine: what host.json says of it; None where it says nothing.
+        engine: what host.json says of it; None on a host that runs no service.
         current, before: images of the generations.
         images: what is there.
 
@@ -120,7 +120,7 @@ def read_engines(root: Path, docker: Docker) -> Engines:
     ]
     return Engines(
         planned[0] if planned else None,
-        engine,
+        engine if specs else None,
         current.image if current else None,
         before.image if before else None,
         tuple(found),

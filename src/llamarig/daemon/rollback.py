@@ -96,7 +96,7 @@ class Rollback:
 
     def _decide(self, to: str | None) -> Way:
         files = self.store.files()
-        target = self._target(to, self.store.images(files))
+        target = self._target(to, files)
         if not self.has_image(target.image):
             remedy = "name its ref or image in the lock again, and playbooks/site.yml brings it"
             raise RollbackError(f"the engine of before is no more on this host: {target.image}", remedy)
@@ -106,10 +106,15 @@ class Rollback:
         removed = tuple(path for path in files if path not in target.files)
         return Way(target, tuple(sorted(self.store.images(files))), service, written, removed)
 
-    def _target(self, to: str | None, planned: set[str]) -> Generation:
+    def _target(self, to: str | None, files: Mapping[str, OwnFile]) -> Generation:
+        planned = self.store.images(files)
         current, before, pending = self.store.current(), self.store.before(), self.store.pending()
         if pending is not None and to in {None, pending.target.image}:
             return pending.target
+        if to is not None and planned == {to} and to not in {each.image for each in (current, before) if each}:
+            # The host is there already, be it that nothing was ever kept of it.
+            active = self.switcher.state.read().active or self.switcher.specs.default_service() or ""
+            return Generation(to, round(self.switcher.now()), active, files)
         if current is None:
             remedy = "playbooks/site.yml writes the first one when the host serves"
             raise RollbackError("this host has no generation to go back to", remedy)

@@ -378,7 +378,7 @@ def _fault(done: subprocess.CompletedProcess[str]) -> tuple[Answer, str]:
     if assertions:
         return Answer.ENGINE_BUG, assertions[0]
     errors = [found for line in lines if (found := _ERROR.match(line))]
-    # The logger is a thread of its own, so its lines come before or after those that are printed, as the machine is busy.
+    # The logger is a thread of its own: its lines may come before those that are printed, or after.
     said = [found[key].strip() for key in ("printed", "logged") for found in errors if found[key]]
     said = said or lines[-1:] or [f"{TOOL} says nothing"]
     return Answer.REFUSED, f"{said[0]} (exit {done.returncode})"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from llamarig.config.spec import Spec
 from llamarig.runtime.confinement import Container
 from llamarig.runtime.engine import EngineError, LlamaServer
-from llamarig.runtime.images import Docker
+from llamarig.runtime.images import Docker, DockerError
 from llamarig.runtime.logline import last_words
 
 _ADDRESS = "127.0.0.1"
@@ -50,7 +50,9 @@ def serving(
                 raise EngineError(_why(docker, container.name, life.code, out_of_memory=life.out_of_memory))
             if clock() - start > spec.load_timeout_seconds:
                 raise EngineError(f"it was not ready after {spec.load_timeout_seconds} s")
-            where = where or replace(spec, bind=_ADDRESS, port=docker.port(container.name), api_key_file=None)
+            # It may have ended since it was looked at, and then has no port any more.
+            with suppress(DockerError):
+                where = where or replace(spec, bind=_ADDRESS, port=docker.port(container.name), api_key_file=None)
             time.sleep(_POLL_SECONDS)
         yield where
     finally:

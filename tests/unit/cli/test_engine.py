@@ -229,7 +229,10 @@ def test_speed_against_the_engine_of_before_says_whether_it_is_slower(
     server = measured(monkeypatch, 44.0)
     slow = upgraded("engine", "speed", "--against", NEW, "--json")
     assert slow.exit_code == ExitCode.UNHEALTHY
-    data = json.loads(slow.stdout)["data"]
+    body = json.loads(slow.stdout)
+    data, error = body["data"], body["error"]
+    assert (error["code"], error["remedy"]) == ("worse", "go back: sudo llamarig engine rollback")
+    assert f"alpha: 44 tokens/s with {OLD}, 50 with {NEW} (-12.0 %" in error["message"]
     assert (data["slower_percent"], data["against"]) == (12.0, {"image": NEW, "tokens_per_second": 50.0})
     assert [(check["name"], check["status"]) for check in data["checks"]] == [("speed", "fail")]
     assert "engine rollback" in data["checks"][0]["remedy"]
@@ -302,7 +305,12 @@ def test_a_trial_that_failed_names_the_checks_and_exits_so(upgraded: Shell, trie
     assert result.stdout.splitlines()[-1] == "verdict: worse: speed"
     assert [spec.service for spec in tried[0].specs] == ["beta"]
     assert tried[0].against == OLD
-    data = json.loads(upgraded("engine", *words, "--json").stdout)["data"]
+    told = upgraded("engine", *words, "--json")
+    assert told.exit_code == ExitCode.UNHEALTHY
+    body = json.loads(told.stdout)
+    data, error = body["data"], body["error"]
+    assert error["message"].splitlines()[1:] == ["speed: slower by 12 %"]
+    assert error["remedy"] == "keep the engine"
     assert (data["verdict"], data["failed"], data["candidate"], data["against"]) == ("fail", ["speed"], OTHER, OLD)
     (check,) = [check for check in data["checks"] if check["status"] == "fail"]
     assert (check["name"], check["architecture"], check["remedy"]) == ("speed", "llama", "keep the engine")

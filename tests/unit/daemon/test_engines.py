@@ -82,3 +82,12 @@ def test_a_torn_note_of_what_is_served_keeps_nothing_from_being_told(tmp_path: P
         below(tmp_path, SERVED).parent.mkdir(parents=True, exist_ok=True)
         below(tmp_path, SERVED).write_text(text)
         assert read_engines(tmp_path, PlayedDocker(tags=("a",))).images[0].served == ()
+
+
+def test_a_host_that_runs_nothing_has_an_engine_planned_and_none_that_serves(tmp_path: Path) -> None:
+    found = Host(tmp_path)
+    said = {"schema_version": 1, "default_service": None, "engine": {"image": name("built")}}
+    below(found.root, paths.HOST_FILE).write_text(json.dumps(said), encoding="utf-8")
+    engines = read_engines(tmp_path, PlayedDocker(tags=("built",)))
+    assert (engines.planned, engines.engine) == (name("built"), None)
+    assert [each.needed for each in engines.images] == [True]

@@ -248,6 +248,14 @@ def test_a_named_engine_is_gone_back_to_whatever_is_planned(box: Box) -> None:
         box.back(NEWEST)
 
 
+def test_a_named_engine_that_is_planned_already_is_there_though_nothing_was_kept(tmp_path: Path) -> None:
+    host = Box(tmp_path)
+    host.switcher.switch("beta")
+    assert host.store.current() is None
+    assert not host.back(OLD).changed
+    assert (host.serving(), host.whole()) == (["beta"], OLD)
+
+
 def test_a_service_that_did_not_exist_before_goes_with_its_generation(tmp_path: Path) -> None:
     host = Box(tmp_path)
     host.converge(OLD, "alpha")

@@ -17,7 +17,7 @@ from llamarig.lab.models import MODELS, write_model
 from llamarig.runtime.breakdown import Breakdown, Part
 from llamarig.runtime.confinement import Container
 from llamarig.runtime.fit_params import Answer, Estimate
-from llamarig.runtime.images import Docker, Done, Image, Life
+from llamarig.runtime.images import Docker, DockerError, Done, Image, Life
 from llamarig.trial.report import Check, Report, Status
 from llamarig.trial.trial import Trial
 from tests.support import ROOT, argv_of, make_spec, variables
@@ -56,6 +56,7 @@ class PlayedDocker(Docker):
     ran: list[Container] = field(default_factory=list)
     served: list[Container] = field(default_factory=list)
     now: str = ""
+    ends_while_looked_at: bool = False
 
     def image(self, name: str) -> Image | None:
         return Image(name, f"sha256:{name}", 1, self.labels.get(name, {}))
@@ -74,6 +75,9 @@ class PlayedDocker(Docker):
 
     def port(self, name: str) -> int:
         assert name == self.served[-1].name
+        if self.ends_while_looked_at:
+            self.lives[self.now] = Life(running=False, code=1, out_of_memory=False)
+            raise DockerError("no public port")
         return 49153
 
     def life(self, name: str) -> Life:
@@ -288,6 +292,11 @@ def test_a_server_that_does_not_come_up_is_told_with_its_last_words(host: Host) 
     )
     host.docker.lives[NEW] = Life(running=False, code=137, out_of_memory=True)
     assert failed(host.tried())["short-prompt"].endswith("it was ended because the host's memory ran out")
+
+
+def test_a_server_that_ends_just_when_its_port_is_asked_for_is_told_with_its_last_words(host: Host) -> None:
+    host.docker.ends_while_looked_at = True
+    assert failed(host.tried())["short-prompt"].endswith("it ended with 1: error: invalid argument: --threads")
 
 
 def test_an_old_engine_that_cannot_be_compared_with_is_told_as_such(host: Host) -> None:
