@@ -192,7 +192,8 @@ class Engine:
         self.changed = missing and state in {"built", "loaded"}
         return self._result()
 
-    # Each step: what is there already, what runs, what is missing, and then the work.
+    # Each step: what is there already, what runs, what is missing, and then the work. Whether a job runs is asked
+    # before what it makes is looked for: one that ends in between has then made it, and has not failed.
 
     def _room(self) -> dict[str, Any]:
         self._check_room()
@@ -218,10 +219,11 @@ class Engine:
                 )
 
     def _built(self) -> dict[str, Any]:
+        unit = self._unit()
         if self._inspect(self.image):
             return self._tidied()
-        if waiting := self._running("build"):
-            return waiting
+        if unit is not None:
+            return self._waiting(unit, "build")
         if self._inspect(self.untested):
             self._judge()
             self._docker("tag", self.untested, self.image)
@@ -238,11 +240,12 @@ class Engine:
         return self._start("build")
 
     def _archived(self) -> dict[str, Any]:
+        unit = self._unit()
         whole = os.path.exists(self.archive) and os.path.exists(f"{self.archive}.sha256")
-        if whole and not self._at_work("archive"):
+        if whole and not self._does(unit, "archive"):
             return self._tidied()
-        if waiting := self._running("archive"):
-            return waiting
+        if unit is not None:
+            return self._waiting(unit, "archive")
         self._failed("archive")
         engine = self._engine()
         if wanting := self._wanting({_CACHE: engine["bytes"] // _MIB}):
@@ -268,11 +271,12 @@ mv {name}.sha256.part {name}.sha256
         repository = remote.rpartition(":")[0]
         note = os.path.join(_IMAGES, f"{self.key}.pushed")
         # What an earlier run pushed may be there no more; what is there is not sent twice.
+        unit = self._unit()
         pushed = self._seen("push") and _read(note).startswith(f"{repository}@sha256:")
-        if pushed and not self._at_work("push"):
+        if pushed and not self._does(unit, "push"):
             return self._tidied()
-        if waiting := self._running("push"):
-            return waiting
+        if unit is not None:
+            return self._waiting(unit, "push")
         self._failed("push")
         self._engine()
         if wanting := self._wanting():
@@ -359,23 +363,20 @@ mv {note}.part {note}
         since = float(found.get("ActiveEnterTimestamp", "").lstrip("@") or time.time())
         return found["Description"], max(0, int(time.time() - since))
 
-    def _running(self, verb: str) -> dict[str, Any] | None:
+    def _does(self, unit: tuple[str, int] | None, verb: str) -> bool:
+        """Tell whether the job is this work on this image."""
+        return unit is not None and unit[0] == self._description(verb)
+
+    def _waiting(self, unit: tuple[str, int], verb: str) -> dict[str, Any]:
         """Join a job that does this, or wait for one that does something else."""
-        unit = self._unit()
-        if unit is None:
-            return None
         description, seconds = unit
-        if description == self._description(verb):
+        if self._does(unit, verb):
             self._mark(verb)
         word = description.split()[1] if description.startswith("llamarig: ") else verb
         log = f"{_LOGS}/engine-{word}.log"
         line = next((line.strip() for line in reversed(_tail(log, 1)) if line.strip()), "")
         doing = description.removeprefix("llamarig: ")
         return self._result(unfinished={"doing": doing, "seconds": seconds, "line": line[:160], "log": log})
-
-    def _at_work(self, verb: str) -> bool:
-        unit = self._unit()
-        return unit is not None and unit[0] == self._description(verb)
 
     def _start(self, verb: str) -> dict[str, Any]:
         os.makedirs(_LOGS, mode=0o755, exist_ok=True)

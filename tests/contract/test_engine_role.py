@@ -257,6 +257,56 @@ def test_a_builder_without_docker_says_what_to_do_and_check_mode_foresees_a_chan
     assert foreseen["changed"]
 
 
+class Ending:
+    """A host whose job ends in the moment in which somebody asks systemd for it."""
+
+    check_mode = False
+
+    def __init__(self, params: dict[str, Any], made: dict[Path, str]) -> None:
+        self.params = params
+        self.made = made
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        if command[0] == "systemctl":
+            for path, text in self.made.items():
+                path.write_text(text, encoding="utf-8")
+            return 0, "ActiveState=inactive\nDescription=\nActiveEnterTimestamp=\n", ""
+        if command[:3] == ["docker", "image", "inspect"]:
+            return 0, json.dumps([{"RootFS": {"Layers": []}, "Config": {}, "Size": 1}]), ""
+        assert command[:3] == ["docker", "image", "ls"]
+        return 0, "", ""
+
+    def fail_json(self, msg: str) -> None:
+        raise AssertionError(msg)
+
+
+@pytest.mark.parametrize(("step", "verb"), [("_archived", "archive"), ("_pushed", "push")])
+def test_a_job_that_ends_while_it_is_looked_for_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, verb: str
+) -> None:
+    scope: dict[str, Any] = {}
+    exec(compile((ROOT / "plugins/modules/engine_image.py").read_text(encoding="utf-8"), "engine_image", "exec"), scope)  # noqa: S102
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, place in (("_CACHE", tmp_path), ("_WORK", tmp_path / "engine"), ("_IMAGES", images), ("_LOGS", tmp_path)):
+        monkeypatch.setitem(scope, name, str(place))
+    archive = images / f"{key(IMAGE)}.tar.zst"
+    pushed = f"registry.example/llama-cpp@sha256:{'1' * 64}"
+    made = {
+        "archive": {archive: "whole", archive.with_name(f"{archive.name}.sha256"): f"{'2' * 64}  {archive.name}\n"},
+        "push": {images / f"{key(IMAGE)}.pushed": pushed},
+    }[verb]
+    params = {"state": f"{verb}d" if verb == "archive" else "pushed", "image": IMAGE, "inventory_name": "forge"}
+    wish = {"run": "this", "remote": "registry.example/llama-cpp:tag", "served_host": "", "packages": [], "room": {}}
+    host = scope["Engine"](Ending(params | wish, made))
+    host._mark(verb)
+    result = getattr(host, step)()
+    assert not result["unfinished"]
+    assert (result["archive"].get("sha256"), result["pushed"]) == (
+        ("2" * 64, "") if verb == "archive" else (None, pushed)
+    )
+
+
 class Here:
     """This machine, as Ansible's connection of a host that is the control node itself."""
 

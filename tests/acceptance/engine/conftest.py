@@ -8,7 +8,7 @@ import pytest
 from tests.acceptance.box import Box
 from tests.acceptance.engine.engine import bring, forget_here, images, planned
 
-ORDER = ("handed", "refused", "interrupted", "registry", "upgrade", "rollback", "removed")
+ORDER = ("handed", "refused", "interrupted", "registry", "pruned", "upgrade", "rollback", "removed")
 # By this name the builder keeps an engine that a test takes away from everybody.
 KEPT = "kept:engine"
 
