@@ -144,7 +144,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             "packages": job.packages,
             "says": job.says,
             "version_file": job.version_file,
-            "job_mib": job.job_mib,
             "room": room_for(room, job.room, self._backend),
             **more,
         }

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import subprocess
-import time
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible.utils.path import unfrackpath
+
+from llamarig.control import rsync
+from llamarig.errors import LlamarigError
 
 display = Display()
 STALLED_SLICES = 6
-SAY_EVERY_SECONDS = 10
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
@@ -71,49 +69,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
                 self._push(host, name, str(sources[name]), result["incoming"])
 
     def _push(self, host: str, name: str, source: str, incoming: str) -> None:
-        """Push with rsync, over the connection that Ansible has open; a broken push goes on where it stopped."""
         digest = next(entry["sha256"] for entry in self._task.args["files"] if entry["name"] == name)
-        command = ["rsync", "--partial", "--append-verify", "--inplace", "--chmod=F600"]
-        command += ["--info=progress2", "--outbuf=L"]
-        if shutil.which(command[0]) is None:
-            msg = "rsync is not installed on this control node: apt-get install rsync"
-            raise AnsibleActionFail(msg)
-        target = f"{incoming}/{digest}"
-        if self._connection.transport == "ssh":
-            if self._connection.become is not None:
-                command.append("--rsync-path=sudo -n rsync")
-            address, ssh = self._ssh()
-            command.append(f"--rsh={shlex.join(ssh)}")
-            target = f"{address}:{target}"
-        elif self._connection.transport != "local":
-            msg = f"model files are pushed over ssh; {host} has connection {self._connection.transport}"
-            raise AnsibleActionFail(msg)
         display.display(f"  {host}: pushing {name} from {source}")
-        said, last = time.monotonic(), ""
-        with subprocess.Popen(
-            [*command, source, target], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        ) as process:
-            for line in process.stdout or ():
-                last = line.strip() or last
-                if time.monotonic() - said >= SAY_EVERY_SECONDS:
-                    said = time.monotonic()
-                    display.display(f"  {host}: {name}: {last}")
-        if process.returncode != 0:
-            msg = f"{name} could not be pushed to {host}: {last[-500:]}; the next run goes on where this one stopped"
-            raise AnsibleActionFail(msg)
-
-    def _ssh(self) -> tuple[str, list[str]]:
-        """Return the address and the ssh command that reach the host as Ansible does, over its open connection."""
-        option = self._connection.get_option
-        command = [option("ssh_executable")]
-        for key in ("ssh_args", "ssh_common_args", "ssh_extra_args"):
-            command += shlex.split(option(key) or "")
-        if option("port"):
-            command += ["-p", str(option("port"))]
-        if option("private_key_file"):
-            command += ["-i", option("private_key_file")]
-        if self._connection.control_path:
-            socket = self._connection.control_path % {"directory": unfrackpath(option("control_path_dir"))}
-            command += ["-o", f"ControlPath={socket}"]
-        user = option("remote_user")
-        return (f"{user}@{option('host')}" if user else option("host")), command
+        try:
+            rsync.push(
+                self._connection,
+                Path(source),
+                f"{incoming}/{digest}",
+                lambda said: display.display(f"  {host}: {name}: {said}"),
+            )
+        except LlamarigError as error:
+            msg = f"{name} could not be pushed to {host}: {error.message}; {error.remedy}"
+            raise AnsibleActionFail(msg) from error

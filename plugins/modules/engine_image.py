@@ -89,10 +89,6 @@ options:
     description: The host that the image is brought for, where it is another.
     type: str
     default: ""
-  job_mib:
-    description: Memory that one compiler takes, in MiB; a build runs as many as there are processors and memory for.
-    type: int
-    default: 2048
   run:
     description: Names the run of Ansible; a job that failed in it is not tried again in it.
     type: str
@@ -131,6 +127,8 @@ _LOCK = "/run/llamarig-engine.lock"
 _SERVED = f"{_IMAGES}/served.json"
 _SHOWN_LINES = 30
 _GIVEN_UP_SECONDS = 86400
+# What NVIDIA's compiler takes for one kernel of llama.cpp, and g++ for one file of it.
+_JOB_MIB = 1024
 _MIB = 2**20
 # What decides what an image does, whatever store it lies in: an image's id is another in each kind of store.
 _TELLING = ("Entrypoint", "Env", "Labels", "User")
@@ -423,7 +421,7 @@ mv {note}.part {note}
     def _jobs(self) -> int:
         with open("/proc/meminfo", encoding="ascii") as stream:
             available = next(int(line.split()[1]) // 1024 for line in stream if line.startswith("MemAvailable:"))
-        return max(1, min(len(os.sched_getaffinity(0)), available // int(self.params["job_mib"])))
+        return max(1, min(len(os.sched_getaffinity(0)), available // _JOB_MIB))
 
     def _wanting(self, room: dict[str, int] | None = None) -> dict[str, Any] | None:
         """Return what must be brought before the work can begin: room first, then packages, then files."""
@@ -674,7 +672,6 @@ def main() -> None:
             "archive": {"type": "dict", "default": {}},
             "remote": {"type": "str", "default": ""},
             "served_host": {"type": "str", "default": ""},
-            "job_mib": {"type": "int", "default": 2048},
             "run": {"type": "str", "default": ""},
             "slice_seconds": {"type": "int", "default": 20},
         },

@@ -32,8 +32,6 @@ ENGINE_FILE_NAMES: Final = ("Dockerfile", "entrypoint.sh")
 _SPEC_KEYS: Final = {"type", "elements", "choices", "options"}
 # Roles whose name is an everyday word: a site may have variables of its own that begin with it.
 _COMMON_WORDS: Final = {"agent", "plan", "verify"}
-# What preflight loads from its own vars/.
-_LOADED: Final = {"preflight_platform"}
 _REGISTER: Final = re.compile(r"^\s+register: (\w+)$", re.MULTILINE)
 _JINJA: Final = re.compile(r"\{[{%#]|^#jinja2:")
 _TEMPLATE: Final = object()
@@ -171,13 +169,12 @@ class Border:
 
     @cached_property
     def _registered(self) -> set[str]:
-        """Results of roles that may have run before in the same run."""
+        """Results of roles that may have run before in the same run, and what preflight loads from its own vars/."""
         texts = [path.read_text(encoding="utf-8") for path in self._root.glob("roles/*/tasks/*.yml")]
-        return {name for text in texts for name in _REGISTER.findall(text)}
+        return {"preflight_platform", *(name for text in texts for name in _REGISTER.findall(text))}
 
     def _beginning(self, variables: Iterable[str], role: str) -> list[str]:
-        own = self._registered | _LOADED
-        return [name for name in variables if name.startswith(f"{role}_") and name not in own]
+        return [name for name in variables if name.startswith(f"{role}_") and name not in self._registered]
 
     @cached_property
     def _handed(self) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from typing import Any, Final
 UNTESTED: Final = "-untested"
 ARCHIVE: Final = "source.tar.bz2"
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# What NVIDIA's compiler takes for one kernel of llama.cpp, and g++ for one file of it, in MiB.
-_JOB_MIB: Final = {"cuda": 1024, "cpu": 1024}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +18,8 @@ class Job:
 
     ``script`` is bash, run in a directory of its own that has ``files``. It names what it makes with ``UNTESTED``
     behind the image's name. ``says`` must be in what ``llama-server --version`` prints, ``version_file`` in the image's
-    ``/version.json``; ``room`` is the kind of work whose room must be free, ``job_mib`` what one compiler takes, and
-    ``source`` whether the source's archive must lie beside the script, as ``ARCHIVE``.
+    ``/version.json``; ``room`` is the kind of work whose room must be free, and ``source`` whether
+    the source's archive must lie beside the script, as ``ARCHIVE``.
     """
 
     script: str
@@ -30,7 +28,6 @@ class Job:
     says: str = ""
     version_file: dict[str, Any] = field(default_factory=dict)
     room: str = ""
-    job_mib: int = 2048
     source: bool = False
 
 
@@ -94,7 +91,6 @@ def _from_source(engine: Mapping[str, Any], files: Mapping[str, str]) -> Job:
         says=engine["says"],
         version_file=told,
         room="source",
-        job_mib=_JOB_MIB[engine["backend"]],
         source=True,
     )
 

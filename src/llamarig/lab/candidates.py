@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -24,7 +23,7 @@ from typing import Any, Final
 
 from llamarig.errors import LlamarigError
 from llamarig.lab.hosts import Lab
-from llamarig.lab.machine import LabError
+from llamarig.lab.machine import LabError, compile_library
 
 DOCKER: Final = ("docker",)
 # What the lacking engine no longer knows: every service is given it.
@@ -32,7 +31,6 @@ OPTION: Final = "--cache-ram"
 SLOWER_PERCENT: Final = 60
 WELL_UP_TO: Final = 100
 _PLACE: Final = "/usr/lib/llamarig-candidate"
-_COMPILE: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared")
 _HELP: Final = f"{_PLACE}/help.txt"
 _WRAPPER: Final = """\
 #!/bin/sh
@@ -120,13 +118,12 @@ def compile_engine(kind: Kind) -> bytes:
         LabError: this machine has no C compiler.
 
     """
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise LabError("no C compiler is here, and slow or broken engines need one", "apt-get install gcc libc6-dev")
     with tempfile.TemporaryDirectory(prefix="llamarig-candidate-") as name:
-        code, library = Path(name) / "engine.c", Path(name) / "engine.so"
-        code.write_text(engine_source(kind), encoding="utf-8")
-        _call([compiler, *_COMPILE, "-o", str(library), str(code)])
+        library = compile_library(Path(name), f"{kind.value}_engine", engine_source(kind))
+        if library is None:
+            raise LabError(
+                "no C compiler is here, and slow or broken engines need one", "apt-get install gcc libc6-dev"
+            )
         return library.read_bytes()
 
 

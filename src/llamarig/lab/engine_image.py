@@ -22,7 +22,6 @@ BINARIES: Final = "/opt/llama.cpp/bin"
 # What the build installs where its base lacks it, and what the runtime does.
 BUILD_PACKAGES: Final = ("g++", "cmake", "ninja-build", "libssl-dev", "ccache")
 RUNTIME_PACKAGES: Final = ("libssl3t64", "libgomp1", "libstdc++6", "ca-certificates")
-_KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _OPTIONS: Final = re.compile(r"^ *set -- \\\n((?: +-D.*\\\n)+ +-D[^\n]*);", re.MULTILINE)
 _VARIABLE: Final = re.compile(r"\$([A-Za-z_]+)")
 _OWN_BUILDKIT: Final = 23  # from this version on the command needs buildx for BuildKit
@@ -147,27 +146,10 @@ def _ensure_base(purpose: str, base: machine.Base, packages: tuple[str, ...], sa
     image = f"llamarig-base-{purpose}:{base.suite}-{digest}"
     if run(["docker", "image", "ls", "--quiet", image]):
         return image
-    if shutil.which("mmdebstrap") is None:
-        raise LabError("mmdebstrap is not installed", "apt-get install mmdebstrap")
+    machine.need_mmdebstrap()
     say(f"making the base image for {purpose} ({base.suite} from {base.mirror}), about 1 min, once")
     with tempfile.TemporaryDirectory(prefix="llamarig-base-") as name:
-        tar = str(Path(name) / "image.tar")
-        keyring = [f"--keyring={_KEYRING}"] if base.suite == "trixie" and _KEYRING.exists() else []
-        run(
-            [
-                "mmdebstrap",
-                "--variant=minbase",
-                '--aptopt=Acquire::Check-Valid-Until "false"',
-                "--dpkgopt=path-exclude=/usr/share/man/*",
-                "--dpkgopt=path-exclude=/usr/share/locale/*",
-                "--dpkgopt=path-exclude=/usr/share/doc/*",
-                f"--components={base.components}",
-                f"--include={','.join(packages)}",
-                *keyring,
-                base.suite,
-                tar,
-                base.mirror,
-            ]
-        )
-        run(["docker", "import", "--change", "LABEL llamarig.base=1", tar, image])
+        tar = Path(name) / "image.tar"
+        machine.minimal_root(tar, base, packages)
+        run(["docker", "import", "--change", "LABEL llamarig.base=1", str(tar), image])
     return image

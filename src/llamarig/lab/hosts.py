@@ -148,9 +148,7 @@ class Lab:
         image = f"llamarig-lab-host:{base.suite}-{digest}"
         if run(["docker", "image", "ls", "--quiet", image]):
             return image
-        if shutil.which("mmdebstrap") is None:
-            msg = "mmdebstrap is not installed"
-            raise LabError(msg, "apt-get install mmdebstrap")
+        machine.need_mmdebstrap()
         self.say(f"making the lab's base system ({base.suite} from {base.mirror}), about 20 s, once")
         tar, script = self.directory / "base.tar", self.directory / "setup.sh"
         script.write_text(setup, encoding="utf-8")

@@ -59,6 +59,10 @@ _CAPABILITIES: Final = [
     "CHECKPOINT_RESTORE",
 ]
 # A lab host is a guest: it must not load modules, set the clock or reach the raw hardware of this machine.
+# How C becomes a library that can be preloaded.
+COMPILE: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared")
+_DEBIAN: Final = {"sid", "trixie"}
+_KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _WITHHELD: Final = {"SYS_MODULE", "SYS_RAWIO", "SYS_TIME", "SYS_BOOT"}
 
 
@@ -87,6 +91,61 @@ def run(command: Sequence[str], *, check: bool = True, stdin: str | None = None)
         msg = f"{' '.join(command[:3])} ... failed: {(done.stderr or done.stdout).strip()[-2000:]}"
         raise LabError(msg)
     return done.stdout.strip()
+
+
+def need_mmdebstrap() -> None:
+    """See that root file systems can be made here.
+
+    Raises:
+        LabError: they cannot.
+
+    """
+    if shutil.which("mmdebstrap") is None:
+        msg = "mmdebstrap is not installed"
+        raise LabError(msg, "apt-get install mmdebstrap debian-archive-keyring")
+
+
+def minimal_root(tar: Path, base: Base, packages: Sequence[str], hooks: Sequence[str] = ()) -> None:
+    """Write a minimal root file system with these packages to ``tar``; hooks are mmdebstrap's.
+
+    Raises:
+        LabError: the archive does not answer, or lacks a package.
+
+    """
+    run(
+        [
+            "mmdebstrap",
+            "--variant=minbase",
+            # The suite's Release file can be past its date on a mirror that stands still.
+            '--aptopt=Acquire::Check-Valid-Until "false"',
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            f"--components={base.components}",
+            f"--include={','.join(packages)}",
+            *(f"--customize-hook={hook}" for hook in hooks),
+            *([f"--keyring={_KEYRING}"] if base.suite in _DEBIAN and _KEYRING.exists() else []),
+            base.suite,
+            str(tar),
+            base.mirror,
+        ]
+    )
+
+
+def compile_library(directory: Path, name: str, source: str) -> Path | None:
+    """Compile C into ``name``.so of a directory; None where this machine has no compiler.
+
+    Raises:
+        LabError: the compiler refuses it.
+
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    code = directory / f"{name}.c"
+    code.write_text(source, encoding="utf-8")
+    run([compiler, *COMPILE, "-o", str(directory / f"{name}.so"), str(code)])
+    return directory / f"{name}.so"
 
 
 def ensure_docker() -> None:

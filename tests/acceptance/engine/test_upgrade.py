@@ -211,13 +211,13 @@ def test_a_good_engine_went_live_and_the_lock_follows(site: Site, node: Box) -> 
 
 
 def test_going_back_needs_neither_builder_nor_registry(
-    site: Site, forge: Box, node: Box, record_property: Callable[[str, object], None]
+    site: Site, forge: Box, node: Box, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     forge.run("sudo systemctl stop docker-registry")
     try:
         start = time.monotonic()
         done = site.play("rollback.yml")
-        record_property("rollback_seconds", round(time.monotonic() - start, 1))
+        record_testsuite_property("rollback_seconds", round(time.monotonic() - start, 1))
     finally:
         forge.run("sudo systemctl start docker-registry")
     assert done.returncode == 0, done.stdout + done.stderr

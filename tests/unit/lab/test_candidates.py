@@ -189,7 +189,7 @@ def test_nothing_is_left_of_a_candidate_that_could_not_be_made(monkeypatch: pyte
 
 
 def test_a_machine_without_a_compiler_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamarig.lab.candidates.shutil.which", lambda _: None)
+    monkeypatch.setattr("llamarig.lab.machine.shutil.which", lambda _: None)
     with pytest.raises(LabError, match="no C compiler") as refused:
         compile_engine(Kind.SLOW)
     assert "apt-get install gcc" in refused.value.remedy
