@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from llamarig.config.debian import KEYRING, MINIMAL_ROOT
+
 UNTESTED: Final = "-untested"
 ARCHIVE: Final = "source.tar.bz2"
-_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,8 @@ class Job:
 
     ``script`` is bash, run in a directory of its own that has ``files``. It names what it makes with ``UNTESTED``
     behind the image's name. ``says`` must be in what ``llama-server --version`` prints, ``version_file`` in the image's
-    ``/version.json``; ``room`` is the kind of work whose room must be free, and ``source`` whether
-    the source's archive must lie beside the script, as ``ARCHIVE``.
+    ``/version.json``; ``room`` is the kind of work whose room must be free, and ``source`` whether the source's archive
+    must lie beside the script, as ``ARCHIVE``.
     """
 
     script: str
@@ -98,16 +99,10 @@ def _from_source(engine: Mapping[str, Any], files: Mapping[str, str]) -> Job:
 def _from_package(engine: Mapping[str, Any], mirror: str, keyring_packages: list[str]) -> Job:
     package = engine["package"]
     make = [
-        "mmdebstrap",
-        "--variant=minbase",
-        # The suite's Release file can be past its date on a mirror that stands still.
-        '--aptopt=Acquire::Check-Valid-Until "false"',
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        *MINIMAL_ROOT,
         f"--include={','.join(package['packages'])}",
         '--customize-hook=rm -rf "$1"/etc/llama.cpp "$1"/var/cache/apt "$1"/var/lib/apt/lists',
-        f"--keyring={_KEYRING}",
+        f"--keyring={KEYRING}",
         package["suite"],
         "root.tar",
         mirror,

@@ -54,13 +54,8 @@ def shim_source() -> str:
     return files("llamarig").joinpath("data", "lab", "device_memory.c").read_text(encoding="utf-8")
 
 
-def compile_shim(directory: Path, source: str) -> Path | None:
-    """Compile the shim into a directory; None where this machine has no compiler."""
-    return compile_library(directory, "device_memory", source)
-
-
 def _bootstrap(directory: Path, tar: Path, mirror: str, source: str) -> None:
-    compiled = compile_shim(directory, source)
+    compiled = compile_library(directory, "device_memory", source)
     place = str(Path(SHIM).parent)
     packages, hooks = list(_PACKAGES), [f'mkdir -p "$1{place}"']
     if compiled:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from llamarig.config.debian import KEYRING, MINIMAL_ROOT
 from llamarig.errors import LlamarigError
 
 # Capabilities in the order of their bits (linux/capability.h); docker wants names, the kernel tells bits.
@@ -59,11 +60,11 @@ _CAPABILITIES: Final = [
     "CHECKPOINT_RESTORE",
 ]
 # A lab host is a guest: it must not load modules, set the clock or reach the raw hardware of this machine.
+_WITHHELD: Final = {"SYS_MODULE", "SYS_RAWIO", "SYS_TIME", "SYS_BOOT"}
 # How C becomes a library that can be preloaded.
 COMPILE: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared")
+# Suites whose archives are signed with Debian's keyring.
 _DEBIAN: Final = {"sid", "trixie"}
-_KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_WITHHELD: Final = {"SYS_MODULE", "SYS_RAWIO", "SYS_TIME", "SYS_BOOT"}
 
 
 class LabError(LlamarigError):
@@ -114,17 +115,11 @@ def minimal_root(tar: Path, base: Base, packages: Sequence[str], hooks: Sequence
     """
     run(
         [
-            "mmdebstrap",
-            "--variant=minbase",
-            # The suite's Release file can be past its date on a mirror that stands still.
-            '--aptopt=Acquire::Check-Valid-Until "false"',
-            "--dpkgopt=path-exclude=/usr/share/man/*",
-            "--dpkgopt=path-exclude=/usr/share/locale/*",
-            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            *MINIMAL_ROOT,
             f"--components={base.components}",
             f"--include={','.join(packages)}",
             *(f"--customize-hook={hook}" for hook in hooks),
-            *([f"--keyring={_KEYRING}"] if base.suite in _DEBIAN and _KEYRING.exists() else []),
+            *([f"--keyring={KEYRING}"] if base.suite in _DEBIAN and Path(KEYRING).exists() else []),
             base.suite,
             str(tar),
             base.mirror,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from llamarig.lab.judge import RefusedError
-from llamarig.lab.judge_image import compile_shim, shim_source
+from llamarig.lab.judge_image import shim_source
 from llamarig.lab.judge_log import Parts, read_arguments, read_breakdown, read_errors, read_log
-from llamarig.lab.machine import LabError
+from llamarig.lab.machine import LabError, compile_library
 
 DEVICES = {"RPC0[127.0.0.1:50060]": "RPC0", "RPC0[127.0.0.1:50061]": "RPC1"}
 # Lines of llama-server 0.7.0, as it logged them for a file of four blocks on two RPC servers.
@@ -192,7 +192,7 @@ def test_the_same_error_is_said_once() -> None:
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiled = compile_shim(tmp_path_factory.mktemp("shim"), shim_source())
+    compiled = compile_library(tmp_path_factory.mktemp("shim"), "device_memory", shim_source())
     assert compiled is not None, "apt-get install gcc libc6-dev"
     return compiled
 
@@ -244,5 +244,5 @@ print(seen(), buffer(60)[0], seen())
 
 def test_without_a_compiler_the_image_must_bring_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert compile_shim(tmp_path, shim_source()) is None
+    assert compile_library(tmp_path, "device_memory", shim_source()) is None
     assert not any(tmp_path.iterdir())
