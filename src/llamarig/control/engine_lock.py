@@ -213,7 +213,9 @@ def _end(node: yaml.Node) -> int:
 
 
 def _block(value: Mapping[str, Any], indent: int) -> str:
-    text: str = yaml.safe_dump(
-        dict(value), sort_keys=False, default_flow_style=False, allow_unicode=True, width=1 << 20
-    )
-    return "".join(f"{' ' * indent}{line}\n" for line in text.splitlines())
+    options: dict[str, Any] = {"sort_keys": False, "default_flow_style": False, "width": 1 << 20}
+    text: str = yaml.safe_dump(dict(value), allow_unicode=True, **options)
+    if yaml.safe_load(text) != value:
+        # PyYAML loses YAML's own line breaks, as NEL, where it does not write them as escapes.
+        text = yaml.safe_dump(dict(value), **options)
+    return "".join(f"{' ' * indent}{line}\n" for line in text.removesuffix("\n").split("\n"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llamarig.control.engine_lock import LockError, digests_of, read_lock, rendered, source_of, write_lock
@@ -201,6 +201,9 @@ KEYS = st.text(st.characters(categories=["L", "N"], include_characters="._-/: @#
 LOCKS = st.dictionaries(KEYS, st.one_of(SCALARS, st.dictionaries(KEYS, SCALARS, max_size=3)), max_size=4)
 
 
+# YAML takes NEL and U+2028 for line breaks, and PyYAML does not write the first one back as it was.
+@example({}, {"0": "\x85"})
+@example({"0": None, "1": {"2": 3}}, {"0": "\x85x", "1": {"2": "a\u2028b"}})
 @given(LOCKS, LOCKS)
 def test_any_lock_becomes_any_other(before: dict[str, Any], after: dict[str, Any]) -> None:
     text = yaml.safe_dump(before, allow_unicode=True, sort_keys=False)
