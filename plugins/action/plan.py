@@ -64,7 +64,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
             return {"host": host, "engine": engine, "image": engine["image"], "incomplete": []}
         only_plan = boolean(arguments.get("only_plan", False))
         found, keys = border.plan(host, variables, self._templar, only_plan=only_plan)
-        plan = {**found.to_dict(), "manifest": manifest(found.specs, keys, found.default_service, found.engine)}
+        plan = {**found.to_dict(), "manifest": manifest(found.specs, keys, found.policy, found.engine)}
         if arguments.get("switching"):
             require_service(host, plan["specs"], arguments.get("service"))
         return plan

@@ -5,10 +5,11 @@ LlamarigError
 ├── NotFoundError    a service that this host does not run
 ├── NotAllowedError  needs root
 ├── BusyError        another switch is running
+├── DaemonGoneError  llamarigd does not answer
 ├── GgufError        a file is no GGUF model, is damaged, or cannot be had (gguf/error.py)
 │   └── MissingFileError  there is nothing of that name
 └── SwitchError      a switch failed: says what serves now
-    └── InterruptedSwitchError  by Ctrl-C
+    └── CancelledError  by whoever asked for it
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class ExitCode(IntEnum):
     BUSY = 5
     UNHEALTHY = 6
     WARNINGS = 7
+    DAEMON_GONE = 8
     INTERRUPTED = 130
 
 
@@ -87,6 +89,12 @@ class BusyError(LlamarigError):
     exit_code = ExitCode.BUSY
 
 
+class DaemonGoneError(LlamarigError):
+    """The daemon does not answer."""
+
+    exit_code = ExitCode.DAEMON_GONE
+
+
 class SwitchError(LlamarigError):
     """A switch failed; ``serving`` is the service that answers now, None if none does."""
 
@@ -96,7 +104,7 @@ class SwitchError(LlamarigError):
         self.log_lines = log_lines
 
 
-class InterruptedSwitchError(SwitchError):
-    """A switch was interrupted by Ctrl-C, a closed terminal or a kill, and went back."""
+class CancelledError(SwitchError):
+    """A switch was cancelled, and went back."""
 
     exit_code = ExitCode.INTERRUPTED

@@ -50,6 +50,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Mib = Annotated[int, Field(gt=0)]
 Seconds = Annotated[int, Field(gt=0)]
+Minutes = Annotated[int, Field(gt=0)]
 
 
 class Record(BaseModel):
@@ -90,7 +91,12 @@ class Service(Record):
         ),
     )
     vision: bool = Field(default=False, description="Whether it loads the profile's vision projector (`mmproj`).")
-    port: Port = Field(description="Port on the host. Each service of a host has its own; 8081 is not free.")
+    port: Port = Field(
+        description=(
+            "Port on the host. Services may share one if their bind and sources are the same: they take turns, and the"
+            " one that serves answers there. That of the management API, `agent_api_port`, is not free."
+        )
+    )
     bind: str = Field(
         default="127.0.0.1",
         description="IP address on which the port is published. Any but a loopback address needs an api_key.",
@@ -114,7 +120,18 @@ class Service(Record):
         default=300, description="How long a switch waits for the model to load before it goes back."
     )
     drain_seconds: Seconds = Field(
-        default=30, description="How long an engine that was asked to end is waited for before it is made to end."
+        default=30,
+        description="How long requests under way may go on when the service is made to leave; then they are cut.",
+    )
+    pinned: bool = Field(
+        default=False,
+        description="Whether it is never made to leave for another service; who wants the other stops this one first.",
+    )
+    idle_minutes: Minutes | None = Field(
+        default=None,
+        description=(
+            "After so many minutes without a request it leaves, and the default service returns; without it, it stays."
+        ),
     )
 
     @model_validator(mode="after")

@@ -11,20 +11,27 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 SCHEMA_VERSION: Final = 1
-# What people read but the running container does not depend on: a change here restarts nothing.
+# What the running container does not depend on, because people, the daemon or the door read it: a change here restarts
+# nothing.
 _NOT_HASHED: Final = {
     "asked",
+    "bench",
+    "bind",
     "considered",
     "description",
+    "drain_seconds",
     "host",
     "load_timeout_seconds",
     "memory",
     "origins",
+    "port",
     "profile",
     "reason",
     "schema_version",
     "spec_sha256",
+    "speed",
     "strategy",
+    "title",
 }
 
 
@@ -112,13 +119,25 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """One service, complete and explicit."""
+    """One service, complete and explicit.
+
+    Attributes:
+        title: what people call the model.
+        speed: what was measured of it on cards like these, said shortly; empty where nobody did.
+        bench: whether it is for benchmarks, so that lists for people leave it out.
+        bind, port: where clients reach it: at the door, of which the engine does not know.
+        drain_seconds: how long requests under way may go on when it is made to leave.
+
+    """
 
     schema_version: int = SCHEMA_VERSION
     host: str
     service: str
     profile: str
     description: str
+    title: str = ""
+    speed: str = ""
+    bench: bool = False
     strategy: str
     asked: str = ""
     reason: str

@@ -18,8 +18,8 @@ _FAMILIES: Final = {4: ("ipv4", "ip"), 6: ("ipv6", "ip6")}
 class Opening:
     """One port that may be reached; ``match`` is what a packet must be like, in the words of nft(8).
 
-    The port and the address are those that the sender dialled (``ct original``): Docker rewrites both before any filter
-    sees the packet.
+    The port and the address are those that the sender dialled (``ct original``): for the containers that a site runs
+    beside llamarig's, Docker rewrites both before any filter sees the packet.
     """
 
     protocol: str
@@ -29,16 +29,23 @@ class Opening:
 
 
 def openings(services: Sequence[Service], allowed: Sequence[Allowed]) -> list[dict[str, Any]]:
-    """Return what is open beside SSH, as plain types: services on their own address, if not loopback, then the rest."""
+    """Return what is open beside SSH, as plain types: services on their own address, if not loopback, then the rest.
+
+    Services that take turns on a port are one opening.
+    """
     found: list[Opening] = []
+    turns: dict[tuple[str, int, tuple[str, ...]], list[Service]] = {}
     for service in services:
+        turns.setdefault((service.bind, service.port, tuple(sorted(service.sources))), []).append(service)
+    for users in turns.values():
+        service = users[0]
         address = ip_address(service.bind.partition("%")[0])
         if address.is_loopback:
             continue
         family, word = _FAMILIES[address.version]
         where = f"meta nfproto {family}" if address.is_unspecified else f"ct original {word} daddr {address}"
         found += [
-            _opening("tcp", service.port, f"{where} {who}".strip(), f"service {service.name}")
+            _opening("tcp", service.port, f"{where} {who}".strip(), _named(users))
             for who in _senders(service.sources, only=address.version)
         ]
     for item in allowed:
@@ -64,6 +71,12 @@ def problems(intent: HostIntent) -> list[Problem]:
         if said:
             found.append(Problem(intent.host, "sources", said, remedy, service.name))
     return found
+
+
+def _named(users: Sequence[Service]) -> str:
+    """Name the services of a port in the length that a comment of nft may have."""
+    others = f" and {len(users) - 1} more" if len(users) > 1 else ""
+    return f"service {users[0].name}{others}"
 
 
 def _opening(protocol: str, port: int, who: str, comment: str) -> Opening:

@@ -8,10 +8,16 @@ from typing import Any, Final
 import yaml
 
 from llamarig.config import paths
+from llamarig.config.policy import Policy
 from llamarig.config.spec import Spec
 
 MARK: Final = "# Written by llamarig"
 _GPU_UNITS: Final = "nvidia-persistenced.service nvidia-cdi-refresh.service"
+# How long an engine may take to end by itself. Requests under way were waited for at the door, before it was asked to.
+_GRACE_SECONDS: Final = 15
+# What the second TERM, KILL and Docker take after it.
+_AFTER_GRACE_SECONDS: Final = 20
+_GATE: Final = "/run/engine-gate"
 _TMPFS = "/tmp:rw,noexec,nosuid,nodev,size=64m"  # noqa: S108  inside the container
 
 
@@ -21,10 +27,15 @@ def compose_project(spec: Spec) -> dict[str, Any]:
     ``$`` is doubled in every value that users may write, because compose interpolates it
     (https://docs.docker.com/reference/compose-file/interpolation/).
     """
-    mounts = [_mount(spec.models_dir, paths.CONTAINER_MODELS)]
+    mounts = [
+        _mount(f"{paths.LIBEXEC}/engine-gate", _GATE),
+        _mount(f"{paths.GATES}/{spec.service}", paths.CONTAINER_GATE),
+        # The engine makes its socket there, and nothing else of the host can be written.
+        {**_mount(f"{paths.ENGINES}/{spec.service}", paths.CONTAINER_RUN), "read_only": False},
+        _mount(spec.models_dir, paths.CONTAINER_MODELS),
+    ]
     if spec.api_key_file:
         mounts.append(_mount(spec.api_key_file, paths.CONTAINER_KEY))
-    address = f"[{spec.bind}]" if ":" in spec.bind else spec.bind
     environment = {"HOME": "/tmp", "LLAMA_CACHE": "/tmp"}  # noqa: S108
     if spec.gpus:
         # CUDA counts the cards that it sees as the bus does, not the fastest first.
@@ -35,6 +46,7 @@ def compose_project(spec: Spec) -> dict[str, Any]:
             "server": {
                 "image": spec.image,
                 "container_name": paths.container(spec.service),
+                "entrypoint": ["/bin/sh", _GATE],
                 "command": [word.replace("$", "$$") for word in spec.argv],
                 "user": f"{paths.ENGINE_UID}:{paths.ENGINE_UID}",
                 "read_only": True,
@@ -42,12 +54,13 @@ def compose_project(spec: Spec) -> dict[str, Any]:
                 "security_opt": ["no-new-privileges:true"],
                 "restart": "no",
                 "init": False,
-                "stop_grace_period": f"{spec.drain_seconds}s",
+                "stop_grace_period": f"{_GRACE_SECONDS}s",
                 "mem_limit": f"{spec.memory_mib}m",
                 "memswap_limit": f"{spec.memory_mib}m",
                 "pids_limit": 1024,
                 "cgroup_parent": paths.slice_unit(spec.service),
-                "ports": [f"{address}:{spec.port}:8080"],
+                # Clients reach it through the door, by its socket; it reaches nobody.
+                "network_mode": "none",
                 "volumes": mounts,
                 "tmpfs": [_TMPFS],
                 # No config.ini of anybody's home is read, and nothing is cached across starts.
@@ -100,13 +113,14 @@ def compose_text(spec: Spec) -> str:
 
 
 def manifest(
-    specs: list[Spec], api_keys: Mapping[str, str], default_service: str | None, engine: Mapping[str, Any]
+    specs: list[Spec], api_keys: Mapping[str, str], policy: Policy, engine: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the manifest of all services of a host; entries with ``template`` are rendered by the role."""
     named = {key: engine[key] for key in ("image", "version", "ref", "commit", "backend")}
     host = {
         "schema_version": 1,
-        "default_service": default_service,
+        "default_service": policy.default_service,
+        "policy": policy.to_dict(),
         # A host without services runs no engine, though it may build them.
         "engine": {**named, "prebuilt": engine["prebuilt"]["image"] if engine["prebuilt"] else None} if specs else None,
     }
@@ -122,22 +136,27 @@ def manifest(
         unit = {
             "service": spec.service,
             "profile": spec.profile,
-            "container": paths.container(spec.service),
             "slice": paths.slice_unit(spec.service),
-            "compose": f"{paths.COMPOSE}/{spec.service}/compose.yaml",
-            "spec": f"{paths.SPECS}/{spec.service}.json",
-            "running": f"{paths.RUNNING}/{spec.service}.json",
+            "running": f"{paths.RUNNING}/{spec.service}",
+            "engine_begin": f"{paths.LIBEXEC}/engine-begin",
             "engine_stop": f"{paths.LIBEXEC}/engine-stop",
-            "engine_clear": f"{paths.LIBEXEC}/engine-clear",
-            "port": spec.port,
+            "engine_end": f"{paths.LIBEXEC}/engine-end",
             # The cards must be there before a container asks for them.
             "after": _GPU_UNITS if spec.gpus else "",
-            "drain_seconds": spec.drain_seconds,
-            "stop_seconds": spec.drain_seconds + 15,
+            "grace_seconds": _GRACE_SECONDS,
+            "stop_seconds": _GRACE_SECONDS + _AFTER_GRACE_SECONDS,
         }
         files += [
-            {"path": unit["spec"], "template": "spec.json.j2", "vars": {"spec": spec.to_dict()}},
-            {"path": unit["compose"], "template": "compose.yaml.j2", "vars": {"compose": compose_text(spec)}},
+            {
+                "path": f"{paths.SPECS}/{spec.service}.json",
+                "template": "spec.json.j2",
+                "vars": {"spec": spec.to_dict()},
+            },
+            {
+                "path": f"{paths.COMPOSE}/{spec.service}/compose.yaml",
+                "template": "compose.yaml.j2",
+                "vars": {"compose": compose_text(spec)},
+            },
             {
                 "path": f"{paths.UNITS}/{paths.unit(spec.service)}",
                 "template": "llama.service.j2",
@@ -166,10 +185,13 @@ def manifest(
         "files": files,
         "secrets": secrets,
         "prune": [
-            {"directory": paths.UNITS, "pattern": "llama-*.service", "contains": MARK, "units": True},
-            {"directory": paths.UNITS, "pattern": "llama-*.slice", "contains": MARK},
             {"directory": paths.SPECS, "pattern": "*.json"},
             {"directory": paths.COMPOSE, "pattern": "*"},
+        ],
+        # Once the daemon has let the last requests of removed services come to their end.
+        "prune_units": [
+            {"directory": paths.UNITS, "pattern": "llama-*.service", "contains": MARK, "units": True},
+            {"directory": paths.UNITS, "pattern": "llama-*.slice", "contains": MARK},
         ],
     }
 

@@ -24,15 +24,22 @@ SENTINEL: Final = "fleet_layer_loaded"
 ENGINE_FILES: Final = "engine_files_sha256"
 _LONG: Final = 80
 _HIDDEN: Final = "api_key"
+# Fields of the whole intent that are said as llm_<field>, and have a default.
+_RESIDENCY: Final = ("minimum_minutes", "hung_seconds", "crash_limit", "crash_window_minutes")
 # Fields of the whole intent, under the names that people write them by.
 _VARIABLES: Final = {
     "models_dir": "fleet_models_dir",
     "server_defaults": "llm_server_defaults",
     "default_service": "llm_default_service",
+    **{name: f"llm_{name}" for name in _RESIDENCY},
     "firewall": "firewall_enabled",
     "allowed": "firewall_allow",
+    "management_port": "agent_api_port",
 }
-_KNOWN: Final = (SENTINEL, "fleet_models_dir", "llm_services", "llm_default_service", "llm_server_defaults")
+_KNOWN: Final = (
+    *(SENTINEL, "fleet_models_dir", "llm_services", "llm_default_service", "llm_server_defaults"),
+    *(_VARIABLES[name] for name in _RESIDENCY),
+)
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -49,7 +56,7 @@ def plan_host(host: str, variables: Mapping[str, Any], *, only_plan: bool = Fals
     plan, api_keys = read_plan(host, variables, only_plan=only_plan)
     return {
         **plan.to_dict(),
-        "manifest": host_files.manifest(plan.specs, api_keys, plan.default_service, plan.engine),
+        "manifest": host_files.manifest(plan.specs, api_keys, plan.policy, plan.engine),
     }
 
 
@@ -93,10 +100,9 @@ def read_plan(host: str, variables: Mapping[str, Any], *, only_plan: bool = Fals
         "server_defaults": variables.get("llm_server_defaults") or {},
         "allowed": [allowed for allowed in found if allowed is not None],
     }
-    if variables.get("firewall_enabled") is not None:
-        content["firewall"] = variables["firewall_enabled"]
-    if variables.get("fleet_models_dir") is not None:
-        content["models_dir"] = variables["fleet_models_dir"]
+    for name in ("firewall", "models_dir", "management_port", *_RESIDENCY):
+        if variables.get(_VARIABLES[name]) is not None:
+            content[name] = variables[_VARIABLES[name]]
     intent = _record(host, "", HostIntent, content, problems) if said_engine is not None else None
     if intent is None:
         raise ConfigError(problems)

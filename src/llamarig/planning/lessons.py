@@ -34,6 +34,8 @@ def refused(strategy: Strategy, settings: Mapping[str, Setting], shape: Shape | 
                     "takes memory that --fit needs for weights: the single-GPU seed lost 7 % of its speed to it",
                     f"{key}: null, or another strategy than fit",
                 )
+    if "slots" in settings and settings["slots"].value is False:
+        yield "slots", "false hides whether the engine works: the daemon could not tell one that hangs", "take it out"
     batch, ubatch = _int(settings, "batch_size"), _int(settings, "ubatch_size")
     if batch is not None and batch < 1:
         yield "batch_size", f"{batch} ends the engine while it starts", "512 or more; null for the engine's default"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from typing import Any, Final
@@ -15,18 +15,20 @@ from llamarig.config import paths
 from llamarig.config.catalogue import ModelFile, Profile
 from llamarig.config.engine_options import RECORDED, Option, recorded_options, recorded_versions
 from llamarig.config.host import HostIntent
+from llamarig.config.policy import Policy
 from llamarig.config.records import Gpu, ServerValue, Service
 from llamarig.config.shape import ShapeError
 from llamarig.config.spec import DeviceMemory, HostMemory, Memory, Spec, SpecFile
 from llamarig.errors import Problem
-from llamarig.planning import engine, firewall, flags, layers, lessons, placement, strategies
+from llamarig.planning import engine, firewall, flags, layers, lessons, placement, residency, strategies
 from llamarig.planning.devices import CONTEXT_MIB, DRIVER_MIB, MARGIN_MIB, MIB, cuda_devices
 from llamarig.planning.memory import sequence_state
 from llamarig.planning.request import Placement, PlacementError, Request
 from llamarig.planning.settings import host_extra, memory_settings
 
-MANAGEMENT_PORT: Final = 8081
-CONTAINER_PORT: Final = 8080
+# Makers' names that nobody says when naming a card.
+_MAKERS: Final = ("NVIDIA ", "GeForce ")
+_PARTS: Final = re.compile(r"\s*[,+]\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ class Plan:
     """All specs of one host, the files its models need, and what to think about.
 
     Attributes:
+        default_service: the one that serves when nobody chose another.
+        policy: when services come and go by themselves.
+        ports: those that the door holds, each with its address and with the services that answer there.
+        notes: what is worth knowing and is no fault: services that take turns.
         incomplete: what keeps the plan from being carried out, though it is a plan: files whose size or checksum nobody
             has said yet.
 
@@ -47,6 +53,9 @@ class Plan:
     sources: list[dict[str, Any]]
     hardware: dict[str, Any]
     openings: list[dict[str, Any]]
+    policy: Policy = field(default_factory=Policy)
+    ports: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     incomplete: list[Problem] = field(default_factory=list)
 
@@ -55,7 +64,8 @@ class Plan:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         specs = [spec.to_dict() for spec in self.specs]
         incomplete = [str(problem) for problem in self.incomplete]
-        return copy.deepcopy({**values, "specs": [], "incomplete": []}) | {"specs": specs, "incomplete": incomplete}
+        apart = {"specs": specs, "policy": self.policy.to_dict(), "incomplete": incomplete}
+        return copy.deepcopy({key: value for key, value in values.items() if key not in apart}) | apart
 
 
 def resolve(intent: HostIntent, profiles: Mapping[str, Profile], engine_files: str = "") -> tuple[Plan, list[Problem]]:
@@ -63,7 +73,7 @@ def resolve(intent: HostIntent, profiles: Mapping[str, Profile], engine_files: s
 
     ``engine_files`` is the checksum of the files beside the source that the engine is built from.
     """
-    problems: list[Problem] = [*_names(intent), *_ports(intent), *firewall.problems(intent)]
+    problems: list[Problem] = [*_names(intent), *residency.problems(intent), *firewall.problems(intent)]
     problems += [*engine.problems(intent.host, intent.engine, intent.hardware), *_unrecorded(intent)]
     incomplete: list[Problem] = list(engine.unlocked(intent.host, intent.engine))
     planned = engine.planned(intent.engine, intent.hardware.gpus, engine_files)
@@ -86,11 +96,23 @@ def resolve(intent: HostIntent, profiles: Mapping[str, Profile], engine_files: s
         specs.append(_spec(intent, service, profile, resolved, image))
         warnings += [f"{service.name}: {text}" for text in resolved.warnings]
         problems += _sources(intent.host, service, files, sources)
-    default = intent.default_service or (intent.services[0].name if intent.services else None)
-    hardware = intent.hardware.model_dump(mode="json")
-    openings = firewall.openings(intent.services, intent.allowed)
-    found_all = (list(sources.values()), hardware, openings, warnings, incomplete)
-    return Plan(intent.host, specs, default, image, planned, *found_all), problems
+    problems += residency.crowded(intent, specs)
+    plan = Plan(
+        host=intent.host,
+        specs=specs,
+        default_service=residency.default(intent),
+        image=image,
+        engine=planned,
+        sources=list(sources.values()),
+        hardware=intent.hardware.model_dump(mode="json"),
+        openings=firewall.openings(intent.services, intent.allowed),
+        policy=residency.policy(intent),
+        ports=[port.to_dict() for port in residency.ports(intent.services)],
+        notes=residency.notes(intent),
+        warnings=warnings,
+        incomplete=incomplete,
+    )
+    return plan, problems
 
 
 def _unrecorded(intent: HostIntent) -> Iterator[Problem]:
@@ -223,31 +245,6 @@ def _names(intent: HostIntent) -> list[Problem]:
     return problems
 
 
-def _ports(intent: HostIntent) -> list[Problem]:
-    by_port: defaultdict[int, list[Service]] = defaultdict(list)
-    for service in intent.services:
-        by_port[service.port].append(service)
-    problems = []
-    for port, services in by_port.items():
-        if port == MANAGEMENT_PORT:
-            problems += [
-                Problem(intent.host, "port", f"{port} belongs to the management API", "choose another port", s.name)
-                for s in services
-            ]
-        if len(services) > 1:
-            names = " and ".join(repr(s.name) for s in services)
-            problems.append(
-                Problem(
-                    intent.host,
-                    "port",
-                    f"services {names} both claim port {port}",
-                    "give each service of a host a port of its own",
-                    services[1].name,
-                )
-            )
-    return problems
-
-
 def _unknown_files(host: str, service: Service, files: list[ModelFile]) -> Iterator[Problem]:
     for item in files:
         missing = [key for key in ("sha256", "bytes") if getattr(item, key) is None]
@@ -330,10 +327,9 @@ def _spec(intent: HostIntent, service: Service, profile: Profile, resolved: _Res
     argv = [
         "--model",
         f"{paths.CONTAINER_MODELS}/{profile.files[0].name}",
+        # A socket, not an address: the container has no network, and the door holds the service's port.
         "--host",
-        "0.0.0.0",  # noqa: S104  inside the container's own network; published on the service's bind only
-        "--port",
-        str(CONTAINER_PORT),
+        paths.CONTAINER_SOCKET,
         "--log-jsonl",
         *placed.argv,
         *flags.argv(settings, _options(intent)),
@@ -347,6 +343,9 @@ def _spec(intent: HostIntent, service: Service, profile: Profile, resolved: _Res
         service=service.name,
         profile=service.profile,
         description=profile.description,
+        title=profile.title or service.profile,
+        speed=_speed(profile, resolved.gpus),
+        bench=profile.bench,
         strategy=placed.strategy.value,
         asked=service.strategy.value,
         reason=placed.reason,
@@ -372,6 +371,21 @@ def _origin(setting: layers.Setting) -> dict[str, Any]:
     """Write where a setting came from; ``over`` is what weaker layers said, the strongest of them first."""
     over = [{"layer": layer, "value": value} for layer, value in setting.over]
     return {"value": setting.value, "layer": setting.layer, **({"over": over} if over else {})}
+
+
+def _speed(profile: Profile, gpus: Sequence[Gpu]) -> str:
+    """Say shortly what was measured of a profile on cards like a service's, or on none; empty where nobody did."""
+    for speed in profile.speeds:
+        there = _PARTS.split(speed.hardware)
+        if all(_short(gpu.model) in there for gpu in gpus) and (gpus or "strategy cpu" in speed.layout):
+            return f"~{speed.tokens_per_second:g} t/s"
+    return ""
+
+
+def _short(model: str) -> str:
+    for maker in _MAKERS:
+        model = model.removeprefix(maker)
+    return model
 
 
 def _predicted(profile: Profile, resolved: _Resolved) -> Memory | None:

@@ -22,15 +22,12 @@ def test_a_spec_survives_json() -> None:
     [
         {"service": "code"},
         {"image": "llamarig/llama-cpp:other"},
-        {"bind": "127.0.0.2"},
-        {"port": 8090},
         {"models_dir": "/models"},
         {"files": [SpecFile(FILE.path, FILE.bytes, "0" * 64)]},
         {"files": [SpecFile(FILE.path, FILE.bytes + 1, FILE.sha256)]},
         {"files": [FILE, FILE]},
         {"argv": [*SPEC.argv, "--jinja"]},
         {"memory_mib": 2048},
-        {"drain_seconds": 6},
         {"api_key_file": None},
         {"api_key_sha256": "d" * 64},
     ],
@@ -44,14 +41,20 @@ def test_what_the_container_depends_on_changes_the_hash(change: dict[str, Any]) 
     "change",
     [
         {"description": "another"},
+        {"title": "another"},
+        {"speed": "~9 t/s"},
+        {"bench": True},
         {"reason": "another"},
         {"origins": {}},
         {"load_timeout_seconds": 1},
+        {"drain_seconds": 6},
+        {"bind": "127.0.0.2"},
+        {"port": 8090},
         {"spec_sha256": "0" * 64},
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_what_only_people_read_does_not_change_the_hash(change: dict[str, Any]) -> None:
+def test_what_only_people_the_daemon_or_the_door_read_does_not_change_the_hash(change: dict[str, Any]) -> None:
     assert replace(SPEC, **change).hashed().spec_sha256 == SPEC.spec_sha256
 
 

@@ -64,6 +64,15 @@ def test_the_sources_of_a_service_are_those_of_its_addresss_kind() -> None:
     ]
 
 
+def test_services_that_take_turns_on_a_port_are_one_opening() -> None:
+    users = [service(name=name, bind="192.0.2.10", sources=["198.51.100.0/24"]) for name in ("chat", "code", "long")]
+    (opening,) = firewall.openings(users, [])
+    assert opening["comment"] == "service chat and 2 more"
+    longest = [service(name=letter * 48, bind="192.0.2.10") for letter in "abcdefgh"]
+    (opening,) = firewall.openings(longest, [])
+    assert len(opening["comment"]) <= 128  # the most that nft takes
+
+
 def test_a_declared_port_is_open_for_everybody_in_both_families() -> None:
     (opening,) = firewall.openings([], [Allowed(port=53, protocol="udp")])
     assert opening["match"] == "meta l4proto udp ct original proto-dst 53"

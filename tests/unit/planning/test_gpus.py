@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llamarig.config.policy import Policy
 from llamarig.planning.host_files import compose_project, compose_text, manifest
 from llamarig.planning.intent import plan_host
 from tests.support import ENGINE, HOST, after, make_spec, problems, render, variables
@@ -174,7 +175,7 @@ def test_the_cards_of_a_compose_file_survive_yaml() -> None:
 
 
 def unit_of(**changes: Any) -> str:
-    files = manifest([make_spec(**changes)], {}, "chat", ENGINE)["files"]
+    files = manifest([make_spec(**changes)], {}, Policy(default_service="chat"), ENGINE)["files"]
     (entry,) = (entry for entry in files if entry["template"] == "llama.service.j2")
     return render(entry)
 

@@ -91,7 +91,7 @@ def test_problems_of_all_kinds_come_at_once() -> None:
     data = variables(llm_default_service="nobody", llm_server_defaults={"ctx_sise": 1})
     good = data["llm_services"][0]
     data["llm_services"] += [
-        good | {"name": "code", "bind": "10.0.0.5"},
+        good | {"name": "code", "bind": "10.0.0.5", "idle_minutes": 5, "pinned": True},
         good | {"name": "draft", "port": 8081, "profile": "gone"},
         good | {"name": "Bad Name", "port": 8091},
         good | {"name": "hungry", "port": 8092, "memory_mib": 9999, "server": {"jinja": "on"}},
@@ -103,7 +103,8 @@ def test_problems_of_all_kinds_come_at_once() -> None:
     text = str(caught.value)
     for expected in (
         "service 'chat': llm_server_defaults.ctx_sise: llama-server has no option",
-        "service 'code': port: services 'chat' and 'code' both claim port 8080",
+        "service 'code': bind: services 'chat' and 'code' share port 8080, with bind 127.0.0.1 and 10.0.0.5",
+        "service 'code': idle_minutes: 5, but the service is pinned as well",
         "service 'code': bind: 10.0.0.5 is reachable from the network",
         "service 'draft': port: 8081 belongs to the management API",
         "service 'draft': profile: there is no profile 'gone'",

@@ -67,6 +67,13 @@ def test_quantised_values_need_flash_attention(flash: bool | str, kind: str) -> 
     assert plan_host(HOST, intent(flash_attn=True, cache_type_v=kind))["specs"]
 
 
+def test_an_engine_must_say_whether_it_works() -> None:
+    (problem,) = problems(intent(slots=False))
+    assert problem.key == "server.slots"
+    assert "could not tell one that hangs" in problem.message
+    assert plan_host(HOST, intent(slots=True))["specs"]
+
+
 @pytest.mark.parametrize("batch", [0, -1])
 def test_a_batch_of_nothing_would_end_the_engine(batch: int) -> None:
     (problem,) = problems(intent(batch_size=batch, ubatch_size=None))

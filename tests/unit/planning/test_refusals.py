@@ -47,6 +47,16 @@ mistake("unknown strategy", service(strategy="Z"), "llm_services[0].strategy", "
 mistake("LAN without key", service(bind="0.0.0.0"), "bind", "the service has no api_key", "bind to 127.0.0.1")  # noqa: S104
 mistake("LAN of IPv6", service(bind="::"), "bind", "reachable from the network", "set api_key (from a vault)")
 mistake("bind by name", service(bind="box"), "llm_services[0]", "bind 'box' is not an IP address", "correct")
+mistake("an address with a zone", service(bind="fe80::1%eth0", api_key=KEY), "bind", "with a zone", "or ::")
+mistake("no idle time", service(idle_minutes=0), "llm_services[0].idle_minutes", "greater than 0", "correct idle")
+mistake("pinned as text", service(pinned="yes"), "llm_services[0].pinned", "valid boolean, not 'yes'", "correct pinned")
+mistake(
+    "the default leaves by itself",
+    service(idle_minutes=5),
+    "idle_minutes",
+    "is the one that returns",
+    "idle_minutes out",
+)
 mistake(
     "short key",
     service(api_key="short"),
@@ -174,15 +184,6 @@ def test_a_model_without_checksum_or_size_can_be_planned_and_is_named_as_incompl
     (text,) = plan["incomplete"]
     assert "profile small, file small.gguf" in text
     assert len(plan["specs"]) == 1
-
-
-def test_two_services_on_one_port_are_refused_by_their_names() -> None:
-    data = variables()
-    data["llm_services"].append(data["llm_services"][0] | {"name": "code"})
-    (problem,) = problems(data)
-    assert (problem.service, problem.key) == ("code", "port")
-    assert problem.message == "services 'chat' and 'code' both claim port 8080"
-    assert "a port of its own" in problem.remedy
 
 
 def test_two_services_of_one_name_are_refused() -> None:

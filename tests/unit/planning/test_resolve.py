@@ -28,7 +28,8 @@ def test_a_service_is_complete_after_resolution() -> None:
 def test_the_engine_is_told_model_address_and_log_format() -> None:
     argv = argv_of(variables())
     assert after(argv, "--model") == "/models/small.gguf"
-    assert (after(argv, "--host"), after(argv, "--port")) == ("0.0.0.0", "8080")  # noqa: S104  in the container
+    assert after(argv, "--host") == "/run/llamarig/server.sock"
+    assert "--port" not in argv
     assert "--log-jsonl" in argv
 
 
@@ -94,6 +95,55 @@ def test_the_first_service_is_the_default_unless_another_is_named() -> None:
     assert plan_host(HOST, variables(llm_services=two))["default_service"] == "chat"
     named = plan_host(HOST, variables(llm_services=two, llm_default_service="code"))
     assert named["default_service"] == "code"
+
+
+def test_a_spec_says_what_people_call_the_model_and_whether_it_is_for_benchmarks() -> None:
+    data = variables()
+    assert (only_spec(data)["title"], only_spec(data)["bench"]) == ("small", False)
+    data["llm_profiles_test"]["small"] |= {"title": "Small Chat", "bench": True}
+    assert (only_spec(data)["title"], only_spec(data)["bench"]) == ("Small Chat", True)
+
+
+BOTH = "RTX 4090 + RTX 5070 Ti, 64 GB DDR4"
+CARDS = {"RTX 4090": "NVIDIA GeForce RTX 4090", "RTX 5070 Ti": "NVIDIA GeForce RTX 5070 Ti", "RTX 4090 D": "RTX 4090 D"}
+
+
+@pytest.mark.parametrize(
+    ("cards", "measured", "said"),
+    [
+        (["RTX 4090"], [(147, BOTH, "strategy A")], "~147 t/s"),
+        (["RTX 4090", "RTX 5070 Ti"], [(74.7, BOTH, "strategy B")], "~74.7 t/s"),
+        (
+            ["RTX 4090"],
+            [(300, "RTX 5090", "strategy A"), (22, BOTH, "strategy fit"), (20, BOTH, "strategy D")],
+            "~22 t/s",
+        ),
+        (["RTX 4090 D"], [(147, BOTH, "strategy A")], ""),
+        (["RTX 4090"], [], ""),
+        ([], [(147, BOTH, "strategy A")], ""),
+        ([], [(9, "Ryzen 9 9950X", "strategy cpu, 16 threads")], "~9 t/s"),
+    ],
+)
+def test_a_spec_says_what_was_measured_on_cards_like_its_own(
+    cards: list[str], measured: list[tuple[float, str, str]], said: str
+) -> None:
+    data = variables()
+    data["host_hardware"]["gpus"] = [
+        {
+            "name": name.lower().replace(" ", "-"),
+            "uuid": f"GPU-00000000-0000-4000-8000-{number:012}",
+            "model": CARDS[name],
+            "memory_mib": 24564,
+            "compute_capability": "8.9",
+        }
+        for number, name in enumerate(cards)
+    ]
+    data["llm_services"][0]["strategy"] = "fit" if cards else "cpu"
+    data["llm_profiles_test"]["small"]["speeds"] = [
+        {"tokens_per_second": speed, "hardware": hardware, "layout": layout, "source": "a test"}
+        for speed, hardware, layout in measured
+    ]
+    assert only_spec(data)["speed"] == said
 
 
 def test_models_lie_in_the_usual_place_where_the_fleet_names_none() -> None:
