@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
 _PREFIX = "llama-"
 _SUFFIX = ".slice"
+# Of systemd's cgroups and of Docker's own.
+_CONTAINER: Final = re.compile(
+    r"/llama-([a-z0-9-]+)\.slice/(?:docker-)?[0-9a-f]{64}(?:\.scope)?(?:/.*)?$", re.MULTILINE
+)
+
+
+def contained_by(pid: int, root: Path = Path("/")) -> str | None:
+    """Return the service in whose container a process is; the process of the service's unit is in none."""
+    try:
+        text = (root / f"proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = _CONTAINER.search(text)
+    return found[1] if found else None
 
 
 def service_of(pid: int, root: Path = Path("/")) -> str | None:

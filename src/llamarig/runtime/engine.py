@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import http.client
 import json
+import math
 import socket
 import time
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
+from llamarig.config import paths
 from llamarig.config.spec import Spec
 
 # What a switch and the doctor ask to see whether a service really answers.
@@ -19,10 +20,16 @@ PROMPT: Final = "Say hello in one short sentence."
 TOKENS: Final = 16
 _GARBAGE_FROM: Final = 4
 _LARGEST: Final = 1 << 20
+# Of what an engine says in its own words, so much is passed on.
+_SAID: Final = 200
 
 
 class EngineError(Exception):
     """The server did not answer as a working server does; the message says how."""
+
+
+class GarbageError(EngineError):
+    """What the server answers is no text: one token over and over, or none at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +42,19 @@ class Answer:
     tokens_per_second: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One of the server's places for a request: whether it has one, which, and how far that is, in tokens."""
+
+    id: int
+    busy: bool
+    prompt_tokens: int
+    decoded: int
+    task: int = -1
+
+
 class Engine(Protocol):
     """What switching needs of an engine."""
-
-    def port_is_taken(self, spec: Spec) -> bool:
-        """Tell whether something listens on the service's port."""
 
     def health(self, spec: Spec) -> str:
         """Return ``ok``, ``loading`` or ``down``; proves nothing about completions."""
@@ -47,23 +62,15 @@ class Engine(Protocol):
     def complete(self, spec: Spec, prompt: str, tokens: int, timeout: float) -> Answer:
         """Ask for a completion, and refuse one that is garbage."""
 
+    def slots(self, spec: Spec, timeout: float) -> list[Slot]:
+        """Return what the engine is doing; that touches no cache."""
+
 
 class LlamaServer:
-    """The engine over HTTP."""
+    """The engine over HTTP, where its clients reach it."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
-
-    def port_is_taken(self, spec: Spec) -> bool:
-        """Tell whether something listens on the service's port."""
-        family = socket.AF_INET6 if ":" in spec.bind else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((spec.bind, spec.port))
-            except OSError as error:
-                return error.errno == errno.EADDRINUSE
-        return False
 
     def health(self, spec: Spec) -> str:
         """Return ``ok``, ``loading`` or ``down``."""
@@ -102,7 +109,8 @@ class LlamaServer:
             raise EngineError(msg) from error
         if status != http.HTTPStatus.OK:
             detail = (data.get("error") or {}).get("message", "") if isinstance(data.get("error"), dict) else data
-            msg = f"the server answered a completion with HTTP {status}: {detail}"
+            said = " ".join(str(detail).split())[:_SAID]
+            msg = f"the server answered a completion with HTTP {status}: {said}"
             raise EngineError(msg)
         try:
             choice = data["choices"][0]
@@ -114,11 +122,32 @@ class LlamaServer:
             text, ids, speed = "", [], None  # something that is no completion holds no token either
         if not ids:
             msg = "the server answered a completion without a single token"
-            raise EngineError(msg)
+            raise GarbageError(msg)
         if len(ids) >= _GARBAGE_FROM and len(set(ids)) == 1:
             msg = f"the server answers one token over and over ({text[:20]!r}): the weights are damaged"
-            raise EngineError(msg)
+            raise GarbageError(msg)
         return Answer(text, ids, time.monotonic() - start, speed)
+
+    def slots(self, spec: Spec, timeout: float) -> list[Slot]:
+        """Return what the engine is doing.
+
+        ``GET /slots`` goes through the queue of the engine's main loop. Version 0.7.0 answers in the middle of a batch
+        from another thread, with figures that stand still: what tells is whether they move.
+
+        Raises:
+            EngineError: no answer in ``timeout`` seconds, or none that is understood.
+
+        """
+        try:
+            status, data = self._exchange(spec, "GET", "/slots", None, timeout)
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineError(f"the server does not say what it is doing ({error or type(error).__name__})") from error
+        if status != http.HTTPStatus.OK or not isinstance(data, list):
+            raise EngineError(f"the server does not say what it is doing (HTTP {status})")
+        try:
+            return [_slot(item) for item in data]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise EngineError(f"the server says what it is doing in words that are not known ({error})") from error
 
     def _key(self, path: str) -> str:
         try:
@@ -130,12 +159,17 @@ class LlamaServer:
     def _request(
         self, spec: Spec, method: str, path: str, body: dict[str, Any] | None, timeout: float
     ) -> tuple[int, dict[str, Any]]:
-        url = urlsplit(spec.url)
+        status, data = self._exchange(spec, method, path, body, timeout)
+        return status, data if isinstance(data, dict) else {}
+
+    def _exchange(
+        self, spec: Spec, method: str, path: str, body: dict[str, Any] | None, timeout: float
+    ) -> tuple[int, Any]:
         headers = {"Content-Type": "application/json"}
         # /health wants no key, and not every user may read it.
         if spec.api_key_file and path != "/health":
             headers["Authorization"] = f"Bearer {self._key(spec.api_key_file)}"
-        connection = http.client.HTTPConnection(url.hostname or "127.0.0.1", url.port, timeout=timeout)
+        connection = self._connection(spec, timeout)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             response = connection.getresponse()
@@ -148,4 +182,71 @@ class LlamaServer:
             data = json.loads(raw)
         except (ValueError, RecursionError):
             data = {}
-        return response.status, data if isinstance(data, dict) else {}
+        return response.status, data
+
+    def _connection(self, spec: Spec, timeout: float) -> http.client.HTTPConnection:
+        url = urlsplit(spec.url)
+        return BoundedConnection(url.hostname or "127.0.0.1", url.port, timeout=timeout)
+
+
+class EngineSocket(LlamaServer):
+    """The engine over HTTP, on the socket that it listens on itself, whether the door is open or not."""
+
+    def _connection(self, spec: Spec, timeout: float) -> http.client.HTTPConnection:
+        return UnixConnection(str(self.root / paths.engine_socket(spec.service).lstrip("/")), timeout)
+
+
+class _Bounded(socket.socket):
+    """A socket that is not read from any more when its time is over, however little came at a time."""
+
+    until = math.inf
+
+    def recv_into(self, *arguments: Any, **more: Any) -> int:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        if left < math.inf:
+            self.settimeout(left)
+        return super().recv_into(*arguments, **more)
+
+
+class BoundedConnection(http.client.HTTPConnection):
+    """HTTP whose whole answer must come within ``timeout`` seconds."""
+
+    def connect(self) -> None:
+        """Connect; the time runs from now on."""
+        super().connect()
+        timeout = self.sock.gettimeout()
+        self._bound(_Bounded(fileno=self.sock.detach()), timeout)
+
+    def _bound(self, bounded: _Bounded, timeout: float | None) -> None:
+        bounded.settimeout(timeout)
+        if timeout is not None:
+            bounded.until = time.monotonic() + timeout
+        self.sock = bounded
+
+
+class UnixConnection(BoundedConnection):
+    """The same over a UNIX socket."""
+
+    def __init__(self, path: str, timeout: float | None = None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the socket; the time runs from now on."""
+        self._bound(_Bounded(socket.AF_UNIX), self.timeout)
+        self.sock.connect(self.path)
+
+
+def _slot(item: dict[str, Any]) -> Slot:
+    """Read one slot; the engine names its fields by version (0.5.0 has next_token as an object, 0.7.0 as a list)."""
+    token = item.get("next_token") or {}
+    token = token[0] if isinstance(token, list) else token
+    return Slot(
+        id=int(item["id"]),
+        busy=bool(item["is_processing"]),
+        prompt_tokens=int(item.get("n_prompt_tokens_processed", item.get("n_prompt_tokens", 0)) or 0),
+        decoded=int(token.get("n_decoded", 0) or 0),
+        task=int(item.get("id_task", -1)),
+    )

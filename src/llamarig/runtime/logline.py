@@ -39,5 +39,11 @@ def readable(line: str) -> str:
 
 
 def last_words(lines: list[str], count: int = 20) -> list[str]:
-    """Return the last lines in which the engine says something; compose's and systemd's own words are left out."""
-    return [text for text in map(readable, lines) if text.strip() and not _AROUND.match(text)][-count:]
+    """Return the last lines in which the engine says something to people.
+
+    Words of compose and systemd are left out, and what the engine says for programs, as its memory at its end.
+    """
+    said = map(readable, lines)
+    return [text for text in said if text.strip() and not text.startswith('{"type":') and not _AROUND.match(text)][
+        -count:
+    ]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from llamarig.config import paths
+from llamarig.config.policy import Policy
 from llamarig.config.spec import Spec
 from llamarig.errors import LlamarigError, NotFoundError
+
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 class SpecStore:
@@ -32,6 +38,14 @@ class SpecStore:
             return []
         return [self._read(path) for path in sorted(directory.glob("*.json"))]
 
+    def readable(self) -> list[Spec]:
+        """Return every spec that can be read: one that is torn must not keep the others from serving."""
+        return [spec for name in self.names() if (spec := self.planned(name))]
+
+    def names(self) -> list[str]:
+        """Return the services that this host runs, whether their specs can be read or not."""
+        return sorted(path.stem for path in self.path(paths.SPECS).glob("*.json"))
+
     def get(self, service: str) -> Spec:
         """Return one spec.
 
@@ -41,7 +55,7 @@ class SpecStore:
         """
         path = self.path(paths.SPECS) / f"{service}.json"
         if "/" in service or not path.is_file():
-            names = ", ".join(spec.service for spec in self.all()) or "none"
+            names = ", ".join(self.names()) or "none"
             msg = f"this host runs no service {service!r}"
             raise NotFoundError(msg, f"choose one of: {names}")
         return self._read(path)
@@ -54,18 +68,50 @@ class SpecStore:
         except (FileNotFoundError, LlamarigError):
             return None
 
+    def version(self, service: str, digest: str) -> Spec | None:
+        """Return the spec of this hash, planned or of before; None where the host has none.
+
+        What an engine does not know of is as planned: the door binds no other ports.
+        """
+        planned = self.planned(service)
+        if planned is not None and planned.spec_sha256 == digest:
+            return planned
+        if not _DIGEST.fullmatch(digest):
+            return None
+        try:
+            kept = self._read(self.path(paths.VERSIONS) / service / digest / "spec.json")
+        except (FileNotFoundError, LlamarigError):
+            return None
+        if planned is None:
+            return kept
+        return replace(kept, bind=planned.bind, port=planned.port, drain_seconds=planned.drain_seconds)
+
+    def planned(self, service: str) -> Spec | None:
+        """Return one spec, None where there is none or it cannot be read."""
+        try:
+            return self.get(service)
+        except LlamarigError:
+            return None
+
+    def policy(self) -> Policy:
+        """Return what the host's file says of residency; a host that has none of it gets the defaults.
+
+        Raises:
+            LlamarigError: the file cannot be read.
+
+        """
+        path = self.path(paths.HOST_FILE)
+        try:
+            host = json.loads(path.read_text(encoding="utf-8"))
+            return Policy.from_dict(host.get("policy") or {"default_service": host.get("default_service")})
+        except FileNotFoundError:
+            return Policy.from_dict({})
+        except (ValueError, OSError, AttributeError, TypeError, KeyError) as error:
+            raise self._unreadable(path, error) from error
+
     def default_service(self) -> str | None:
         """Return the service that serves when nobody chose another."""
-        try:
-            host = json.loads(self.path(paths.HOST_FILE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (ValueError, OSError) as error:
-            raise self._unreadable(self.path(paths.HOST_FILE), error) from error
-        if not isinstance(host, dict):
-            raise self._unreadable(self.path(paths.HOST_FILE), "it is no JSON object")
-        name: str | None = host.get("default_service")
-        return name
+        return self.policy().default_service
 
     @staticmethod
     def _read(path: Path) -> Spec:

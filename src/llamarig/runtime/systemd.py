@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from llamarig.config import paths
 from llamarig.errors import LlamarigError
 
+_JOURNAL_SECONDS: Final = 10.0
+# Of a unit whose main process has ended.
+_OVER: Final = frozenset(
+    {"dead", "failed", "stop-post", "final-sigterm", "final-sigkill", "auto-restart", "auto-restart-queued"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """What systemd says of one service's unit."""
+    """What systemd says of one service's unit; ``exit_status`` is that of its main process, 0 while it has none."""
 
     active: str
     sub: str
-    enabled: str
-    result: str
-    restarts: int
+    result: str = "success"
+    restarts: int = 0
+    exit_status: int = 0
 
     @property
     def is_running(self) -> bool:
@@ -28,70 +34,51 @@ class UnitState:
         return self.active == "active"
 
     @property
+    def is_over(self) -> bool:
+        """Whether its main process has ended; what comes after it may still be under way."""
+        return self.active in {"inactive", "failed"} or self.sub in _OVER
+
+    @property
     def is_failed(self) -> bool:
-        """Whether systemd gave it up, or is between two of its attempts."""
-        return self.active == "failed" or self.sub in {"auto-restart", "auto-restart-queued", "dead", "failed"}
+        """Whether it failed, or waits to be started anew after it did."""
+        return self.active == "failed" or self.sub in {"auto-restart", "auto-restart-queued", "failed"}
 
 
 class Units(Protocol):
-    """What switching needs of a service manager."""
+    """What the daemon needs of a service manager; nothing here waits for a unit."""
 
     def state(self, service: str) -> UnitState:
         """Return the state of one service's unit."""
 
-    def holds_port(self, service: str) -> bool:
-        """Tell whether the service's own container runs, and so whether its port is its own."""
-
     def running(self) -> list[str]:
         """Return the services whose units are up or coming up."""
 
-    def clear(self, service: str, port: int) -> None:
-        """Remove what an unclean end left of a service that does not run."""
-
     def start(self, service: str) -> None:
-        """Start a unit without waiting for the model."""
+        """Have a unit started."""
 
     def stop(self, service: str) -> None:
-        """Stop a unit and wait until it is stopped."""
+        """Have a unit stopped."""
 
-    def enable(self, service: str) -> None:
-        """Let a unit start with the host."""
-
-    def disable(self, service: str) -> None:
-        """Keep a unit from starting with the host."""
+    def docker_since(self) -> float | None:
+        """Return when Docker came up, in seconds since the host did; None while it is not up."""
 
     def log(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a unit's log."""
 
 
 class Systemd:
-    """The units of this host."""
+    """The units of this host, asked by root or, to look only, by anybody."""
 
     def state(self, service: str) -> UnitState:
         """Return the state of one service's unit."""
-        wanted = "ActiveState,SubState,UnitFileState,Result,NRestarts"
-        out = self._call(["show", f"--property={wanted}", paths.unit(service)])
-        values = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        values = self._properties(paths.unit(service), "ActiveState,SubState,Result,NRestarts,ExecMainStatus")
         return UnitState(
             active=values.get("ActiveState", "unknown"),
             sub=values.get("SubState", "unknown"),
-            enabled=values.get("UnitFileState", ""),
             result=values.get("Result", ""),
             restarts=int(values.get("NRestarts") or 0),
+            exit_status=int(values.get("ExecMainStatus") or 0),
         )
-
-    def holds_port(self, service: str) -> bool:
-        """Tell whether the service's own container runs; Docker binds the port before it starts it.
-
-        A user who may not ask Docker gets what systemd says.
-        """
-        if not self.state(service).is_running:
-            return False
-        if os.geteuid() != 0:
-            return True
-        command = ["/usr/bin/docker", "inspect", "--format", "{{.State.Running}}", paths.container(service)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        return done.stdout.strip() == "true"
 
     def running(self) -> list[str]:
         """Return the services whose units are up or coming up."""
@@ -101,33 +88,28 @@ class Systemd:
         names = [line.split()[0] for line in out.splitlines() if line.strip()]
         return [name.removeprefix("llama-").removesuffix(".service") for name in names]
 
-    def clear(self, service: str, port: int) -> None:
-        """Remove the container that a power cut left half-made, and free the port that Docker keeps for it."""
-        if not self.state(service).is_running:
-            command = [f"{paths.LIBEXEC}/engine-clear", paths.container(service), str(port), "--quiet"]
-            subprocess.run(command, capture_output=True, check=False)
-
     def start(self, service: str) -> None:
-        """Start a unit without waiting for the model; a count of earlier failures is forgotten."""
-        self._call(["reset-failed", paths.unit(service)], check=False)
+        """Have a unit started."""
         self._call(["start", "--no-block", paths.unit(service)])
 
     def stop(self, service: str) -> None:
-        """Stop a unit and wait until it is stopped."""
-        self._call(["stop", paths.unit(service)], check=False)
-        self._call(["reset-failed", paths.unit(service)], check=False)
+        """Have a unit stopped."""
+        self._call(["stop", "--no-block", paths.unit(service)], check=False)
 
-    def enable(self, service: str) -> None:
-        """Let a unit start with the host."""
-        self._call(["enable", "--quiet", paths.unit(service)])
-
-    def disable(self, service: str) -> None:
-        """Keep a unit from starting with the host."""
-        self._call(["disable", "--quiet", paths.unit(service)], check=False)
+    def docker_since(self) -> float | None:
+        """Return when Docker came up, in seconds since the host did; None while it is not up."""
+        values = self._properties("docker.service", "ActiveState,ActiveEnterTimestampMonotonic")
+        if values.get("ActiveState") != "active":
+            return None
+        return int(values.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
 
     def log(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a unit's log."""
         return journal(service, ["--lines", str(lines)])
+
+    def _properties(self, unit: str, names: str) -> dict[str, str]:
+        out = self._call(["show", f"--property={names}", unit])
+        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     @staticmethod
     def _call(arguments: Sequence[str], *, check: bool = True) -> str:
@@ -146,8 +128,21 @@ def journal_command(service: str, arguments: Sequence[str]) -> list[str]:
 
 
 def journal(service: str, arguments: Sequence[str]) -> list[str]:
-    """Return lines of a service's log."""
-    done = subprocess.run(
-        journal_command(service, arguments), capture_output=True, text=True, errors="replace", check=False
+    """Return lines of a service's log; none where the journal takes too long, for nobody may have to wait for it."""
+    command = journal_command(service, arguments)
+    asked = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
     )
-    return done.stdout.splitlines()
+    try:
+        return asked.communicate(timeout=_JOURNAL_SECONDS)[0].splitlines()
+    except subprocess.TimeoutExpired:
+        # One that hangs in the disk does not end at KILL either; nobody waits for that.
+        asked.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            asked.wait(timeout=1)
+        return []

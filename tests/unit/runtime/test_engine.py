@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from llamarig.config import paths
 from llamarig.config.spec import Spec
-from llamarig.runtime.engine import EngineError, LlamaServer
-from tests.support import KEY, make_spec
+from llamarig.runtime.engine import EngineError, EngineSocket, LlamaServer, Slot
+from tests.support import KEY, below, make_spec
 
 Play = Callable[["Handler"], None]
 
@@ -52,6 +55,32 @@ class Stage(ThreadingHTTPServer):
     @property
     def spec(self) -> Spec:
         return make_spec(port=self.server_address[1])
+
+
+class SocketHandler(Handler):
+    def address_string(self) -> str:
+        return "a socket"
+
+
+class SocketStage(socketserver.ThreadingUnixStreamServer):
+    """The same on a UNIX socket."""
+
+    daemon_threads = True
+
+    def __init__(self, place: str, play: Play) -> None:
+        super().__init__(place, SocketHandler)
+        self.play = play
+        self.bodies: list[dict[str, Any]] = []
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
 
 
 @contextmanager
@@ -225,3 +254,88 @@ def test_a_key_that_cannot_be_read_is_named_and_not_called_a_cut_connection(tmp_
     with pytest.raises(EngineError, match=r"/etc/llamarig/keys/chat\.key") as caught:
         LlamaServer(tmp_path).complete(spec, "", 1, 5)
     assert "cut the connection" not in str(caught.value)
+
+
+SLOTS_OF_0_7 = [
+    {
+        "id": 0,
+        "is_processing": True,
+        "n_prompt_tokens": 1502,
+        "n_prompt_tokens_processed": 1024,
+        "next_token": [{"has_next_token": True, "n_remain": -1, "n_decoded": 7}],
+    }
+]
+SLOTS_OF_0_5 = [
+    {"id": 1, "is_processing": False, "n_prompt_tokens": 3, "next_token": {"n_decoded": 0}},
+    {"id": 2, "is_processing": False},
+]
+
+
+def test_slots_say_how_far_the_engine_is_whatever_its_version() -> None:
+    with stage(replies(200, SLOTS_OF_0_7)) as server:
+        assert LlamaServer().slots(server.spec, 5) == [Slot(0, busy=True, prompt_tokens=1024, decoded=7)]
+    with stage(replies(200, SLOTS_OF_0_5)) as server:
+        assert LlamaServer().slots(server.spec, 5) == [Slot(1, False, 3, 0), Slot(2, False, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "play",
+    [hang_up, hang, cut, replies(501, {"error": {}}), replies(200, {}), replies(200, [{}]), replies(200, "no json")],
+)
+def test_an_engine_that_does_not_say_what_it_does_is_an_error(play: Play) -> None:
+    with stage(play) as server, pytest.raises(EngineError, match="what it is doing"):
+        LlamaServer().slots(server.spec, 0.2)
+
+
+def test_an_engine_is_reached_on_its_own_socket_with_its_key(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def play(handler: Handler) -> None:
+        seen.append(f"{handler.path} {handler.headers.get('Authorization')}")
+        handler.answer(200, [])
+
+    spec = make_spec(api_key_file="/etc/llamarig/keys/chat.key")
+    below(tmp_path, "/etc/llamarig/keys").mkdir(parents=True)
+    below(tmp_path, "/etc/llamarig/keys/chat.key").write_text(f"{KEY}\n", encoding="ascii")
+    place = below(tmp_path, paths.engine_socket("chat"))
+    place.parent.mkdir(parents=True)
+    with SocketStage(str(place), play):
+        assert EngineSocket(tmp_path).slots(spec, 5) == []
+        assert EngineSocket(tmp_path).health(spec) == "ok"
+    assert seen == [f"/slots Bearer {KEY}", "/health None"]
+    assert EngineSocket(tmp_path).health(spec) == "down"
+
+
+def trickle(handler: Handler) -> None:
+    """An answer that comes so slowly that no single wait is ever over."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            handler.wfile.write(b" ")
+            time.sleep(0.01)
+
+
+def continues(handler: Handler) -> None:
+    """Word that an answer will come, and no answer."""
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("play", [trickle, continues])
+def test_an_engine_cannot_hold_whoever_asks_it(play: Play) -> None:
+    with stage(play) as server, pytest.raises(EngineError):
+        LlamaServer().slots(server.spec, 0.3)
+
+
+def test_figures_that_are_none_are_an_error_and_no_end_of_the_daemon() -> None:
+    endless = '[{"id": 0, "is_processing": true, "n_prompt_tokens": 1e999}]'
+    with stage(replies(200, endless)) as server, pytest.raises(EngineError, match="words that are not known"):
+        LlamaServer().slots(server.spec, 5)
+
+
+def test_what_an_engine_says_in_its_own_words_is_kept_short_and_on_one_line() -> None:
+    play = replies(500, {"error": {"message": "a\nb" * 10000}})
+    assert len(refusal(play)) < 300
+    assert "\n" not in refusal(play)

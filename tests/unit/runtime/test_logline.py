@@ -54,3 +54,8 @@ def test_what_compose_and_systemd_say_is_not_among_the_engines_last_words(line: 
 def test_colours_of_compose_are_taken_off_before_a_line_is_read() -> None:
     assert readable("\x1b[2K" + log(level="info", msg="loaded")) == "loaded"
     assert readable("\x1b[1;31mplain\x1b[0m words") == "plain words"
+
+
+def test_last_words_are_for_people() -> None:
+    lines = ['{"type":"log","level":"error","msg":"out of memory"}', '{"type":"fit_memory_breakdown","data":{}}']
+    assert last_words(lines) == ["error: out of memory"]
