@@ -13,8 +13,21 @@ DRIVER_NOT_LOADED: Final = 9
 TIMEOUT: Final = 10
 LIBRARY_NOT_FOUND: Final = 12
 LOST: Final = 15
+RESET_REQUIRED: Final = 16
 MISMATCH: Final = 18
 UNKNOWN: Final = 999
+# Bits of nvmlDeviceGetCurrentClocksEventReasons (nvml.h, nvmlClocksEventReason*); the first, that the card idles, holds
+# nothing down.
+THROTTLES: Final = {
+    0x02: "clock-setting",
+    0x04: "power-cap",
+    0x08: "hardware-slowdown",
+    0x10: "sync-boost",
+    0x20: "software-thermal",
+    0x40: "hardware-thermal",
+    0x80: "power-brake",
+    0x100: "display-clock",
+}
 _KERNEL_LOG: Final = "journalctl --dmesg --grep NVRM"
 # Codes of nvml.h, what each means to somebody who looks after the host, and what helps.
 _EXPLAINED: Final = {
@@ -35,7 +48,7 @@ _EXPLAINED: Final = {
         "the card is lost: it fell off the PCI bus",
         f"{_KERNEL_LOG} shows the Xid; power the host off and on, and if it comes again reseat the card and its cables",
     ),
-    16: ("the card must be reset before it works again", "reboot the host"),
+    RESET_REQUIRED: ("the card must be reset before it works again", "reboot the host"),
     MISMATCH: (
         "the driver's user space and the loaded kernel module have different versions",
         "reboot the host; where they differ still, run playbooks/site.yml for it",
@@ -71,9 +84,11 @@ class GpuProcess:
 class Card:
     """One card as NVML sees it; what a card does not answer is None.
 
-    Memory in MiB, power in watts, clocks in MHz. ``pci_address`` is ``domain:bus:device.function`` with a domain of
-    four digits, in lower case, as the kernel writes it. ``link_width_max`` and ``link_generation_max`` are what card
-    and slot can do together.
+    Memory in MiB, power in watts, clocks in MHz, temperature in degrees Celsius. ``pci_address`` is
+    ``domain:bus:device.function`` with a domain of four digits, in lower case, as the kernel writes it.
+    ``link_width_max`` and ``link_generation_max`` are what card and slot can do together. ``utilisation`` is the share
+    of time in which something ran on the card, 0 to 1; ``throttle`` says what holds its clocks down, in words of
+    :data:`THROTTLES`, and is empty where nothing does.
     """
 
     index: int
@@ -93,6 +108,12 @@ class Card:
     link_generation_max: int | None
     link_width: int | None
     link_width_max: int | None
+    utilisation: float | None
+    temperature_c: int | None
+    power_w: float | None
+    clock_mhz: int | None
+    memory_clock_mhz: int | None
+    throttle: tuple[str, ...] | None
     processes: tuple[GpuProcess, ...] | None
 
 
@@ -136,7 +157,8 @@ class Reading:
 def _card_from(data: Mapping[str, Any]) -> Card:
     listed = data["processes"]
     processes = None if listed is None else tuple(GpuProcess(**item) for item in listed)
-    return Card(**{**data, "processes": processes})
+    throttle = None if data["throttle"] is None else tuple(data["throttle"])
+    return Card(**{**data, "throttle": throttle, "processes": processes})
 
 
 SettingKey = Literal["persistence", "power_limit_w", "clock_lock_mhz"]

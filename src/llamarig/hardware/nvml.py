@@ -12,7 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from llamarig.hardware.gpus import MISMATCH, NOT_FOUND, Card, CardFault, GpuProcess, Reading, Setting, explained
+from llamarig.hardware.gpus import (
+    MISMATCH,
+    NOT_FOUND,
+    THROTTLES,
+    Card,
+    CardFault,
+    GpuProcess,
+    Reading,
+    Setting,
+    explained,
+)
 
 # Not supported, not found, no such function: a card without that sensor, or a driver that does not know the question.
 _ABSENT: Final = {3, NOT_FOUND, 13}
@@ -97,6 +107,7 @@ def _read_card(nvml: Any, handle: Any, index: int, identity: dict[str, str]) -> 
     capability = ask(nvml.nvmlDeviceGetCudaComputeCapability)
     persistence = ask(nvml.nvmlDeviceGetPersistenceMode)
     limits = ask(nvml.nvmlDeviceGetPowerManagementLimitConstraints) or (None, None)
+    rates = ask(nvml.nvmlDeviceGetUtilizationRates)
     return Card(
         index=index,
         **identity,
@@ -114,6 +125,12 @@ def _read_card(nvml: Any, handle: Any, index: int, identity: dict[str, str]) -> 
         link_generation_max=ask(nvml.nvmlDeviceGetMaxPcieLinkGeneration),
         link_width=ask(nvml.nvmlDeviceGetCurrPcieLinkWidth),
         link_width_max=ask(nvml.nvmlDeviceGetMaxPcieLinkWidth),
+        utilisation=None if rates is None else rates.gpu / 100,
+        temperature_c=ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+        power_w=_watts(ask(nvml.nvmlDeviceGetPowerUsage)),
+        clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_GRAPHICS),
+        memory_clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
+        throttle=_throttle(ask(nvml.nvmlDeviceGetCurrentClocksEventReasons)),
         processes=_processes(ask(nvml.nvmlDeviceGetComputeRunningProcesses_v3)),
     )
 
@@ -126,6 +143,12 @@ def _optional(nvml: Any, call: Callable[..., Any], *arguments: Any) -> Any:
         if error.value in _ABSENT:
             return None
         raise
+
+
+def _throttle(reasons: int | None) -> tuple[str, ...] | None:
+    if reasons is None:
+        return None
+    return tuple(word for bit, word in THROTTLES.items() if reasons & bit)
 
 
 def _processes(listed: list[Any] | None) -> tuple[GpuProcess, ...] | None:

@@ -14,6 +14,7 @@ import pytest
 
 from llamarig.hardware import nvml_process
 from llamarig.hardware.gpus import GpuProcess, NvmlError, Reading, RecordedGpus, Setting, explained
+from llamarig.hardware.nvml import _throttle
 from llamarig.hardware.nvml_process import NvmlProcess
 from tests.unit.hardware.conftest import Silicon
 from tests.unit.hardware.recordings import ADA, BLACKWELL, reading, recorded
@@ -36,6 +37,11 @@ ABSENT = {
     "nvmlDeviceGetCudaComputeCapability": ["compute_capability"],
     "nvmlDeviceGetCurrPcieLinkWidth": ["link_width"],
     "nvmlDeviceGetMaxPcieLinkWidth": ["link_width_max"],
+    "nvmlDeviceGetUtilizationRates": ["utilisation"],
+    "nvmlDeviceGetTemperature": ["temperature_c"],
+    "nvmlDeviceGetPowerUsage": ["power_w"],
+    "nvmlDeviceGetClockInfo": ["clock_mhz", "memory_clock_mhz"],
+    "nvmlDeviceGetCurrentClocksEventReasons": ["throttle"],
     "nvmlDeviceGetComputeRunningProcesses_v3": ["processes"],
 }
 
@@ -231,3 +237,17 @@ def test_a_recorded_failure_is_told_as_nvml_tells_it() -> None:
         gpus.read()
     expected = explained(18, "user space 2, module 1")
     assert (caught.value.code, caught.value.message, caught.value.remedy) == (18, expected.message, expected.remedy)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [(0, ()), (0x1, ()), (0x4 | 0x1, ("power-cap",)), (0x60, ("software-thermal", "hardware-thermal")), (None, None)],
+)
+def test_what_holds_clocks_down_is_said_in_words(reasons: int | None, words: tuple[str, ...] | None) -> None:
+    assert _throttle(reasons) == words
+
+
+def test_a_busy_card_is_read_with_what_it_measures() -> None:
+    whole = reading({"utilisation": 0.97, "temperature_c": 71, "power_w": 431.2, "throttle": ["power-cap"]})
+    assert whole.cards[0].throttle == ("power-cap",)
+    assert Reading.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole

@@ -64,7 +64,7 @@ def rig(tmp_path: Path) -> Rig:
 def test_cards_without_options_are_left_alone(rig: Rig) -> None:
     outcome = rig.tune()
     assert (outcome.changed, rig.applied()) == (False, [])
-    assert not (rig.memory.directory / "tuning.json").exists()
+    assert not (rig.memory.directory.parent / "tuning.json").exists()
 
 
 def test_options_are_set_once_and_a_second_run_changes_nothing(rig: Rig) -> None:
@@ -74,10 +74,10 @@ def test_options_are_set_once_and_a_second_run_changes_nothing(rig: Rig) -> None
         "rtx4090: power limit 350 W, was 450 W",
         "rtx4090: clocks locked to 210 to 2520 MHz",
     ]
-    stamp = (rig.memory.directory / "tuning.json").stat().st_mtime_ns
+    stamp = (rig.memory.directory.parent / "tuning.json").stat().st_mtime_ns
     second = rig.tune(LIMIT | LOCK)
     assert (second.changed, rig.applied()) == (False, [])
-    assert (rig.memory.directory / "tuning.json").stat().st_mtime_ns == stamp
+    assert (rig.memory.directory.parent / "tuning.json").stat().st_mtime_ns == stamp
 
 
 def test_a_changed_value_is_set(rig: Rig) -> None:
@@ -265,7 +265,7 @@ def test_a_lock_that_could_not_be_taken_off_is_tried_again(rig: Rig, monkeypatch
 def test_a_damaged_memory_counts_as_none(rig: Rig) -> None:
     rig.tune(LOCK)
     rig.applied()
-    (rig.memory.directory / "tuning.json").write_text("{", encoding="utf-8")
+    (rig.memory.directory.parent / "tuning.json").write_text("{", encoding="utf-8")
     rig.tune(LOCK)
     assert rig.applied() == [Setting(ADA, "clock_lock_mhz", (210, 2520))]
 
@@ -291,4 +291,4 @@ def test_cards_behind_nvml_are_tuned_and_go_back(silicon: Silicon, tmp_path: Pat
     Tuner(bare, NvmlProcess(), memory, "first", HOST).run()
     assert silicon.setting(ADA, "power_limit_mw") == "450000 0"
     assert silicon.setting(ADA, "locked_clocks_mhz") is None
-    assert json.loads((memory.directory / "tuning.json").read_text(encoding="utf-8")) == {}
+    assert json.loads((memory.directory.parent / "tuning.json").read_text(encoding="utf-8")) == {}

@@ -194,3 +194,28 @@ def test_secure_boot_refuses_a_module_that_was_built_here(
     assert value == bytes([6, 0, 0, 0, int(fault == "secure_boot")])
     assert kernel.main(["modprobe", "nvidia"]) == (0 if loads else 1)
     assert ("Key was rejected by service" in capsys.readouterr().err) != loads
+
+
+def test_it_says_which_server_in_a_container_has_which_card(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(pid: int, comm: str, *minors: int, namespace: str = "") -> None:
+        place = machine.root / f"proc/{pid}"
+        (place / "ns").mkdir(parents=True)
+        (place / "comm").write_text(f"{comm}\n", encoding="ascii")
+        (place / "status").write_text(f"Name:\t{comm}\nVmRSS:\t {pid * 100} kB\n", encoding="ascii")
+        own = place / "ns/mnt"
+        own.hardlink_to(machine.root / f"proc/{namespace}/ns/mnt") if namespace else own.touch()
+        for minor in minors:
+            (place / "root/dev").mkdir(parents=True, exist_ok=True)
+            (place / f"root/dev/nvidia{minor}").touch()
+
+    start(1, "systemd")
+    start(7, "llama-server", 1)
+    start(8, "llama-server", 0, 1)
+    start(9, "llama-server", 0, namespace="1")
+    start(10, "llama-bench", 0)
+    start(11, "llama-server")
+    (machine.root / "proc/12").mkdir()
+    assert kernel.main(["processes"]) == 0
+    assert capsys.readouterr().out == "7 1 700\n8 0 800\n8 1 800\nend\n"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -209,6 +213,49 @@ def test_others_are_not_on_the_card(box: Box, comm: str, namespace: str, fault: 
         [],
         0,
     ]
+
+
+@contextmanager
+def kernel(box: Box, *answers: str) -> Iterator[list[int]]:
+    """A played kernel that gives these answers, one to each who asks; yields how many asked."""
+    place = box.root / "run/lab-silicon/processes.sock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    asked: list[int] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+
+        def answer() -> None:
+            for text in answers:
+                client, _ = listener.accept()
+                asked.append(1)
+                with client:
+                    client.sendall(text.encode("ascii"))
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield asked
+
+
+def test_the_kernel_tells_everybody_who_is_on_a_card(box: Box) -> None:
+    box.start(9, "llama-server", 1024, 0)
+    with kernel(box, "7 1 3072\n8 0 5120\n8 1 5120\nend\n") as asked:
+        processes = "[[p.pid, p.usedGpuMemory] for p in nvmlDeviceGetComputeRunningProcesses(card({}))]"
+        assert box.ask(
+            f"[{processes.format(0)}, {processes.format(1)}, nvmlDeviceGetUtilizationRates(card(0)).gpu]"
+        ) == [
+            [[8, 5 * MIB]],
+            [[7, 3 * MIB], [8, 5 * MIB]],
+            34,
+        ]
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("answer", ["", "8 1 51"])
+def test_a_kernel_that_does_not_answer_to_the_end_has_said_nothing(box: Box, answer: str) -> None:
+    box.start(9, "llama-server", 1024, 0)
+    with kernel(box, answer):
+        assert box.ask("[p.pid for p in nvmlDeviceGetComputeRunningProcesses(card(0))]") == [9]
 
 
 def test_what_a_geforce_does_not_answer_is_not_supported(box: Box) -> None:

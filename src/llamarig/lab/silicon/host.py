@@ -12,7 +12,12 @@ from llamarig.lab.silicon.cards import card_lines
 
 # The names under which a host reaches its own archives, beside 127.0.0.1: apt pins by host name.
 _NAMES: Final = ("ubuntu.lab", "nvidia.lab", "toolkit.lab", "docker.lab")
-_WANTED: Final = {"lab-silicon.service": "sysinit.target", "lab-archive.service": "multi-user.target"}
+_WANTED: Final = {
+    "lab-silicon.service": "sysinit.target",
+    "lab-silicon-processes.socket": "sockets.target",
+    "lab-archive.service": "multi-user.target",
+}
+_UNITS: Final = (*_WANTED, "lab-silicon-processes@.service", "lab-silicon-nvidia.service")
 # A fresh Ubuntu box has its kernel as packages; the running one is this machine's.
 _SETTLE: Final = """\
 set -e
@@ -75,7 +80,7 @@ def _lay_out(tree: Path, host: str, cards: list[str]) -> None:
     _put(tree / "usr/local/lib/lab-silicon/kernel", binaries.script("kernel"), 0o755)
     _put(tree / "usr/local/sbin/modprobe", binaries.data("modprobe").encode(), 0o755)
     units = tree / "etc/systemd/system"
-    for unit in (*_WANTED, "lab-silicon-nvidia.service"):
+    for unit in _UNITS:
         _put(units / unit, binaries.data(unit).encode(), 0o644)
     for unit, target in _WANTED.items():
         wants = units / f"{target}.wants"

@@ -52,6 +52,11 @@ int state_remove(const struct card *card, const char *key);
 int give_text(char *buffer, unsigned length, const char *text);
 bool read_word(const char *path, char *word, size_t size);
 
+/* Ask the played kernel which process has which card; false where there is none to ask, as in a test of the library. */
+bool kernel_tells(void);
+/* Return the number-th process that it told of a card, and its memory. */
+bool kernel_holder(unsigned number, unsigned minor, unsigned *pid, u64 *bytes);
+
 /* Tell whether a server computes on the card. */
 bool busy(const struct card *card);
 

@@ -59,10 +59,19 @@ static bool computes(unsigned pid, const struct card *card) {
   return !access(silicon_path(full, sizeof full, path), F_OK);
 }
 
+static unsigned told_processes_on(const struct card *card, struct process *list, unsigned capacity) {
+  unsigned count = 0, pid;
+  u64 bytes;
+  for (; kernel_holder(count, card->minor, &pid, &bytes); count++)
+    if (count < capacity) list[count] = (struct process){pid, bytes, ~0U, ~0U};
+  return count;
+}
+
 static unsigned processes_on(const struct card *card, struct process *list, unsigned capacity) {
   char path[4096];
   unsigned count = 0;
   if (silicon_fault("cpu_fallback", 0, path, sizeof path)) return 0;
+  if (kernel_tells()) return told_processes_on(card, list, capacity);
   DIR *proc = opendir(silicon_path(path, sizeof path, "/proc"));
   for (struct dirent *entry; proc && (entry = readdir(proc));) {
     unsigned pid = (unsigned)strtoul(entry->d_name, NULL, 10);

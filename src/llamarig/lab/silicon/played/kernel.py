@@ -1,7 +1,8 @@
 """The played kernel of a lab host: cards on its PCI bus, a driver that can be loaded, nodes in /dev.
 
-Runs on the lab host with nothing but the standard library, as ``kernel boot`` and ``kernel modprobe ...``. What it
-shows lives in /run/lab-silicon/sys and is bound over the machine's own /sys and /proc, so a reboot forgets it.
+Runs on the lab host with nothing but the standard library, as ``kernel boot``, ``kernel modprobe ...`` and
+``kernel processes``. What it shows lives in /run/lab-silicon/sys and is bound over the machine's own /sys and /proc, so
+a reboot forgets it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ def main(arguments: list[str]) -> int:
     if arguments == ["boot"]:
         boot()
         return 0
+    if arguments == ["processes"]:
+        for pid, minor, kib in holders():
+            print(pid, minor, kib)
+        print("end")
+        return 0
     return modprobe(arguments[1:])
 
 
@@ -62,6 +68,24 @@ def cards() -> list[dict[str, str]]:
     """Return the cards, one mapping each, in the order of their minor numbers."""
     lines = (DATA / "cards").read_text(encoding="ascii").splitlines()
     return [dict(word.split("=", 1) for word in line.split()) for line in lines if line.strip()]
+
+
+def holders() -> list[tuple[int, int, int]]:
+    """Return process, minor number of a card and resident KiB, for every server in a container with a card's node."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if (place / "comm").read_text(encoding="utf-8", errors="replace").strip() != "llama-server":
+                continue
+            if (place / "ns/mnt").stat().st_ino == Path("/proc/1/ns/mnt").stat().st_ino:
+                continue
+            status = (place / "status").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue  # it ended meanwhile
+        kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
+        minors = [minor for minor in range(len(cards())) if (place / f"root/dev/nvidia{minor}").exists()]
+        found += [(int(place.name), minor, kib) for minor in minors]
+    return sorted(found)
 
 
 def modprobe(arguments: list[str]) -> int:
