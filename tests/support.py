@@ -19,7 +19,6 @@ from llamarig.errors import ConfigError, Problem
 from llamarig.planning.intent import plan_host
 
 ROOT = Path(__file__).resolve().parents[1]
-TEMPLATES = ROOT / "templates" / "llama_service"
 HOST = "rig01"
 KEY = "not-a-real-key-0123456789"
 MODEL = b"GGUF of a model"
@@ -141,10 +140,11 @@ def below(root: Path, absolute: str) -> Path:
 _TEMPLAR = Templar(loader=DataLoader(), variables={})
 
 
-def render(entry: dict[str, Any]) -> str:
-    """Render one entry of a manifest as plugins/action/manifest.py does."""
-    templar = _TEMPLAR.copy_with_new_env(searchpath=[str(TEMPLATES)], available_variables=entry["vars"])
-    text = trust_as_template((TEMPLATES / entry["template"]).read_text(encoding="utf-8"))
+def render(entry: dict[str, Any], role: str = "llama_service") -> str:
+    """Render one entry of a role's manifest as plugins/action/manifest.py does."""
+    templates = ROOT / "templates" / role
+    templar = _TEMPLAR.copy_with_new_env(searchpath=[str(templates)], available_variables=entry.get("vars", {}))
+    text = trust_as_template((templates / entry["template"]).read_text(encoding="utf-8"))
     overrides = {"trim_blocks": True, "lstrip_blocks": True}
     return str(templar.template(text, escape_backslashes=False, overrides=overrides))
 

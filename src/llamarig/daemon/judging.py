@@ -106,20 +106,10 @@ class Judging:
             estimate = self.judge.estimate(spec)
         except JudgeError as error:
             return Outcome(spec, record, asked=False, why_not=f"{error.message}; {error.remedy}")
-        record = replace(record, engine=Judged.of(spec, estimate, self.now()))
-        self.store.write(record)
+        judged = Judged.of(spec, estimate, self.now())
+        self.store.keep_judged(spec, judged)
+        record = replace(record, engine=judged)
         return Outcome(spec, record, asked=True, note=self._holes(spec))
-
-    def refuse_too_large(self, spec: Spec) -> None:
-        """Refuse a spec that the engine is known to say cannot fit.
-
-        Raises:
-            TooLargeError: with where, and the numbers.
-
-        """
-        found = shortfalls(spec, self.store.read(spec))
-        if found:
-            raise too_large([(spec, found)])
 
     def _unready(self, spec: Spec) -> str:
         for item in spec.files:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +16,11 @@ from llamarig.daemon.state import replace_file
 from llamarig.runtime.breakdown import HOST, Breakdown, Part
 from llamarig.runtime.fit_params import Answer, Estimate, corrected
 
-SCHEMA_VERSION: Final = 1
-DIRECTORY: Final = f"{paths.STATE}/memory"
+SCHEMA_VERSION: Final = 2
+_log: Final = logging.getLogger(__name__)
+# What the engine was asked is root's, what the daemon measured is the daemon's.
+JUDGED: Final = f"{paths.STATE}/memory"
+MEASURED: Final = f"{paths.DAEMON_STATE}/memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +115,11 @@ class Record:
 
 
 class MemoryStore:
-    """One file for each service below ``/var/lib/llamarig/memory``."""
+    """One file for each service and each of the two that know something of it."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self.directory = root / DIRECTORY.lstrip("/")
+        self.judged = root / JUDGED.lstrip("/")
+        self.measured = root / MEASURED.lstrip("/")
 
     def read(self, spec: Spec) -> Record:
         """Return what is known of a spec; of another spec or image of its service nothing counts.
@@ -121,34 +127,58 @@ class MemoryStore:
         Prediction and correction are always the spec's own: a newer plan may know better what runs the same.
         """
         fresh = Record(spec.service, spec.spec_sha256, spec.image, predicted(spec))
-        try:
-            data = json.loads((self.directory / f"{spec.service}.json").read_text(encoding="utf-8"))
-            if (data["schema_version"], data["spec_sha256"], data["image"]) != (
-                SCHEMA_VERSION,
-                spec.spec_sha256,
-                spec.image,
-            ):
-                return fresh
-            engine = Judged.from_dict(data["engine"], spec) if data["engine"] else None
-            measured = Measured.from_dict(data["measured"]) if data["measured"] else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return fresh  # as if nobody had looked: it is asked and measured again
-        return replace(fresh, engine=engine, measured=measured)
+        judged, measured = self._read(self.judged, spec), self._read(self.measured, spec)
+        # As if nobody had looked, where it cannot be read: it is asked and measured again.
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            fresh = replace(fresh, engine=Judged.from_dict(judged, spec) if judged else None)
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            fresh = replace(fresh, measured=Measured.from_dict(measured) if measured else None)
+        return fresh
 
-    def write(self, record: Record) -> None:
-        """Replace what is known of a service, on disk before this returns."""
-        content = json.dumps(record.to_dict(), indent=2) + "\n"
-        replace_file(self.directory / f"{record.service}.json", content.encode())
+    def keep_judged(self, spec: Spec, judged: Judged) -> None:
+        """Remember what the engine said of a spec, on disk before this returns."""
+        self._write(self.judged, spec, judged.to_dict())
 
     def keep_measured(self, spec: Spec, parts: Breakdown, now: float) -> None:
-        """Remember what a spec's server allocated."""
-        self.write(replace(self.read(spec), measured=Measured(round(now), parts)))
+        """Remember what a spec's server allocated, on disk before this returns."""
+        self._write(self.measured, spec, Measured(round(now), parts).to_dict())
 
     def prune(self, services: Collection[str]) -> None:
-        """Forget services that are no longer here."""
-        for path in self.directory.glob("*.json"):
+        """Forget what the engine said of services that are no longer here."""
+        self._prune(self.judged, services)
+
+    def forget_measured(self, services: Collection[str]) -> None:
+        """Forget what was measured of services that are no longer here; a disk that refuses keeps none from serving."""
+        try:
+            self._prune(self.measured, services)
+        except OSError as error:
+            _log.warning("what was measured before could not be removed: %s", error)
+
+    @staticmethod
+    def _prune(directory: Path, services: Collection[str]) -> None:
+        for path in directory.glob("*.json"):
             if path.stem not in services:
-                path.unlink()
+                path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _read(directory: Path, spec: Spec) -> Any:
+        try:
+            data = json.loads((directory / f"{spec.service}.json").read_text(encoding="utf-8"))
+            same = (data["schema_version"], data["spec_sha256"], data["image"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return data.get("known") if same == (SCHEMA_VERSION, spec.spec_sha256, spec.image) else None
+
+    @staticmethod
+    def _write(directory: Path, spec: Spec, known: Any) -> None:
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "service": spec.service,
+            "spec_sha256": spec.spec_sha256,
+            "image": spec.image,
+            "known": known,
+        }
+        replace_file(directory / f"{spec.service}.json", (json.dumps(content, indent=2) + "\n").encode())
 
 
 def predicted(spec: Spec) -> Breakdown | None:

@@ -4,31 +4,35 @@ from pathlib import Path
 
 import pytest
 
+from llamarig.config.spec import HostMemory, Memory
 from tests.support import make_spec
 from tests.unit.daemon.fakes import Host
 
-ALPHA = make_spec("alpha", port=8080)
-BETA = make_spec("beta", port=8090)
+SMALL = Memory([], HostMemory(1024, 100, 10, 10, 10), "header", 0, 0, [])
+ALPHA = make_spec("alpha", port=8080, memory=SMALL)
+BETA = make_spec("beta", port=8080, memory=SMALL)
+GAMMA = make_spec("gamma", port=8090, memory=SMALL)
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """A host that runs alpha and beta, alpha by default; nothing serves yet."""
-    return Host(tmp_path, ALPHA, BETA, default="alpha")
+    """A host on which alpha and beta take turns on one port, alpha by default; nothing serves yet."""
+    return Host(tmp_path, ALPHA, BETA, GAMMA, default="alpha")
 
 
 @pytest.fixture
 def serving_alpha(host: Host) -> Host:
     """The same host, with alpha active."""
-    host.switcher.switch("alpha")
+    host.switch("alpha")
     host.units.changes.clear()
-    host.said.clear()
+    host.effects.clear()
     return host
 
 
 @pytest.fixture
 def serving_beta(host: Host) -> Host:
     """The same host, with beta active."""
-    host.switcher.switch("beta")
+    host.switch("beta")
     host.units.changes.clear()
+    host.effects.clear()
     return host

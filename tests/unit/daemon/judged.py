@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from llamarig.config.spec import DeviceMemory, HostMemory, Memory, Spec
-from llamarig.daemon.memory import Judged, Measured, Record, predicted
+from llamarig.daemon.memory import Judged, Measured, MemoryStore, Record, predicted
 from llamarig.runtime.breakdown import Breakdown, Part
 from llamarig.runtime.fit_params import Answer, Estimate, JudgeError
 from tests.support import make_spec
@@ -41,6 +42,15 @@ def record(spec: Spec, engine: Breakdown | None = None, measured: Breakdown | No
     judged = Judged(**{**_JUDGED, "said": engine, "corrected": engine, **changes}) if engine or changes else None
     read = Measured(20, measured) if measured else None
     return Record(spec.service, spec.spec_sha256, spec.image, predicted(spec), judged, read)
+
+
+def keep(root: Path, spec: Spec, known: Record) -> None:
+    """Leave on a host what is known of a spec, as root and the daemon do."""
+    store = MemoryStore(root)
+    if known.engine is not None:
+        store.keep_judged(spec, known.engine)
+    if known.measured is not None:
+        store.keep_measured(spec, known.measured.parts, known.measured.time)
 
 
 # The words of a split whose last device is the second card.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamarig.config import paths
+from llamarig.daemon.chores import Chores
 from llamarig.daemon.engines import SERVED, read_engines
 from llamarig.runtime.images import Docker, Image
 from tests.support import below, make_spec
@@ -37,7 +38,8 @@ def host(root: Path) -> Host:
     found = Host(root)
     for tag in ("old", "new"):
         found.provision(make_spec("alpha", image=name(tag)), default="alpha")
-        found.switcher.reconcile()
+        found.reconcile()
+        Chores(root).run()
     found.provision(make_spec("alpha", image=name("newest")), default="alpha")
     said = {"schema_version": 1, "default_service": "alpha", "engine": {"image": name("newest"), "commit": "c" * 40}}
     below(root, paths.HOST_FILE).write_text(json.dumps(said), encoding="utf-8")

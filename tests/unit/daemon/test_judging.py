@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llamarig.config.spec import Spec, SpecFile
-from llamarig.daemon.judging import Judging, TooLargeError
+from llamarig.daemon.judging import Judging, too_large
 from llamarig.daemon.memory import MemoryStore
 from llamarig.runtime.fit_params import Answer, JudgeError
 from llamarig.runtime.specs import SpecStore
@@ -42,7 +42,7 @@ def test_asked_anew_it_is_asked_again(tmp_path: Path) -> None:
     assert judge.asked == ["chat", "chat"]
 
 
-@pytest.mark.parametrize("changed", [planned(port=9000), planned(image="llamarig/llama-cpp:newer")])
+@pytest.mark.parametrize("changed", [planned(argv=["--ctx-size", "1"]), planned(image="llamarig/llama-cpp:newer")])
 def test_a_changed_spec_or_engine_is_asked_about_again(tmp_path: Path, changed: Spec) -> None:
     judge = FakeJudge(chat=FITS)
     asking = judging(tmp_path, judge, CHAT)
@@ -113,20 +113,14 @@ def test_cards_that_are_held_are_left_alone(tmp_path: Path) -> None:
     assert judge.asked == []
 
 
-def test_what_cannot_fit_is_refused_with_host_service_device_numbers_and_remedy(tmp_path: Path) -> None:
-    asking = judging(tmp_path, FakeJudge(chat=TOO_LARGE), CHAT)
-    asking.refuse_too_large(CHAT)
-    asking.ask(CHAT)
-    with pytest.raises(TooLargeError) as caught:
-        asking.refuse_too_large(CHAT)
-    assert "rig01, service 'chat': rtx5070ti: the engine needs 15900 MiB, and the service may take 15291" in str(
-        caught.value
-    )
-    assert "ctx_size" in caught.value.remedy
+def test_what_cannot_fit_is_said_with_host_service_device_numbers_and_remedy(tmp_path: Path) -> None:
+    outcome = judging(tmp_path, FakeJudge(chat=TOO_LARGE), CHAT).ask(CHAT)
+    error = too_large([(CHAT, outcome.shortfalls)])
+    assert "rig01, service 'chat': rtx5070ti: the engine needs 15900 MiB, and the service may take 15291" in str(error)
+    assert "ctx_size" in error.remedy
 
 
 def test_what_fits_is_not_refused(tmp_path: Path) -> None:
     small = make_spec("small")
     asking = judging(tmp_path, FakeJudge(small=parts((10, 10, 10))), small)
-    assert asking.ask(small).warning == ""
-    asking.refuse_too_large(small)
+    assert (asking.ask(small).warning, asking.ask(small).shortfalls) == ("", [])

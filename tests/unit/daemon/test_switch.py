@@ -4,306 +4,358 @@ import pytest
 
 from llamarig.config import paths
 from llamarig.config.spec import Spec
-from llamarig.daemon.state import State
-from llamarig.errors import BusyError, InterruptedSwitchError, NotFoundError, SwitchError
-from llamarig.runtime.engine import Answer, EngineError
+from llamarig.daemon.job import LaterError
+from llamarig.daemon.request import Kind, Origin
+from llamarig.daemon.state import Serving
+from llamarig.errors import CancelledError, NotFoundError, SwitchError
+from llamarig.runtime.engine import Answer
 from tests.support import below, make_spec
-from tests.unit.daemon.fakes import Fault, Host, PowerCut
+from tests.unit.daemon.conftest import ALPHA, BETA, GAMMA
+from tests.unit.daemon.fakes import FakeReporter, Fault, Host, Unit
 
 
 def failed_switch(host: Host, service: str = "beta") -> SwitchError:
-    try:
-        host.switcher.switch(service)
-    except SwitchError as error:
-        return error
-    except KeyboardInterrupt:  # would end the test run, not the test
-        pytest.fail("the switch let Ctrl-C through")
-    pytest.fail("the switch did not fail")
+    with pytest.raises(SwitchError) as error:
+        host.switch(service)
+    return error.value
 
 
-def test_the_first_switch_serves_and_starts_with_the_host(host: Host) -> None:
-    outcome = host.switcher.switch("alpha")
-    assert (outcome.active, outcome.previous, outcome.changed) == ("alpha", None, True)
-    assert host.serving() == ["alpha"]
-    assert host.units.enabled() == ["alpha"]
-    assert host.state.read() == State("alpha")
-
-
-def test_a_switch_stops_the_old_service_before_it_starts_the_new_one(serving_alpha: Host) -> None:
-    outcome = serving_alpha.switcher.switch("beta")
-    assert (outcome.active, outcome.previous) == ("beta", "alpha")
+def test_the_first_switch_serves(host: Host) -> None:
+    outcome = host.switch("alpha")
+    assert (outcome.active, outcome.left, outcome.changed) == (("alpha",), (), True)
     assert outcome.answer is not None
-    assert outcome.answer.text.startswith("beta answers")
-    assert serving_alpha.units.changes[:2] == ["stop alpha", "start beta"]
-    assert (serving_alpha.serving(), serving_alpha.units.enabled()) == (["beta"], ["beta"])
-    assert serving_alpha.state.read() == State("beta")
+    assert outcome.answer.text.startswith("alpha answers")
+    assert host.serving() == ["alpha"]
+    assert host.state.read().active == (Serving("alpha", ALPHA.spec_sha256, host.clock.seconds),)
+
+
+def test_the_new_container_is_made_while_the_old_engine_serves_and_begins_when_that_is_gone(
+    serving_alpha: Host,
+) -> None:
+    outcome = serving_alpha.switch("beta")
+    assert (outcome.active, outcome.left) == (("beta",), ("alpha",))
+    steps = [
+        "shut beta",
+        "start beta",
+        "close 8080",
+        "shut alpha",
+        "stop alpha",
+        "admit beta",
+        "open 8080 beta",
+        "shut alpha",
+        "start alpha",
+    ]
+    assert [effect for effect in serving_alpha.effects if effect != "write"] == steps
+    assert serving_alpha.doubles == 0
+    assert serving_alpha.serving() == ["beta"]
+    assert serving_alpha.state.read().names == ("beta",)
 
 
 def test_a_switch_tells_how_long_its_phases_took_and_is_recorded(serving_alpha: Host) -> None:
-    outcome = serving_alpha.switcher.switch("beta")
-    assert list(outcome.phases) == ["stop", "start", "load", "completion", "commit"]
+    outcome = serving_alpha.switch("beta")
+    phases = ["validate", "prepare", "drain", "stop", "free", "start", "load", "completion", "placement", "commit"]
+    assert list(outcome.phases) == phases
+    assert serving_alpha.reporter.phases == phases
     event = serving_alpha.state.history()[-1]
     assert (event["kind"], event["service"], event["previous"], event["outcome"]) == ("switch", "beta", "alpha", "ok")
     assert event["time"] == serving_alpha.clock.seconds
 
 
+def test_what_does_not_stand_in_the_way_goes_on(serving_alpha: Host) -> None:
+    outcome = serving_alpha.switch("gamma")
+    assert (outcome.active, outcome.left) == (("gamma", "alpha"), ())
+    assert serving_alpha.serving() == ["alpha", "gamma"]
+    assert serving_alpha.switch("beta").left == ("alpha",)
+    assert serving_alpha.serving() == ["beta", "gamma"]
+
+
 def test_a_switch_to_what_serves_already_touches_nothing(serving_alpha: Host) -> None:
-    outcome = serving_alpha.switcher.switch("alpha")
+    asked = list(serving_alpha.engine.asked)
+    outcome = serving_alpha.switch("alpha")
     assert not outcome.changed
-    assert serving_alpha.units.changes == []
+    assert serving_alpha.effects == []
+    # It answered before: to ask it again would cost somebody the cache of a long conversation.
+    assert serving_alpha.engine.asked == asked
+
+
+def test_a_switch_to_the_active_service_that_hangs_starts_it_anew(serving_alpha: Host) -> None:
+    first = serving_alpha.units.units["alpha"].pid
+    serving_alpha.faults["alpha"] = Fault.HUNG
+    stop = serving_alpha.units.stop
+
+    def heal(service: str) -> None:
+        serving_alpha.faults.clear()
+        stop(service)
+
+    serving_alpha.units.stop = heal  # type: ignore[method-assign]
+    assert serving_alpha.switch("alpha").changed
+    assert serving_alpha.serving() == ["alpha"]
+    assert serving_alpha.units.units["alpha"].pid != first
 
 
 def test_a_switch_to_the_active_service_that_crashed_starts_it_again(serving_alpha: Host) -> None:
     serving_alpha.units.crash("alpha")
-    assert serving_alpha.switcher.switch("alpha").changed
+    assert serving_alpha.switch("alpha").changed
     assert serving_alpha.serving() == ["alpha"]
 
 
 def test_a_switch_to_an_unknown_service_is_refused(serving_alpha: Host) -> None:
-    with pytest.raises(NotFoundError, match="no service 'gamma'"):
-        serving_alpha.switcher.switch("gamma")
+    with pytest.raises(NotFoundError, match="no service 'delta'"):
+        serving_alpha.switch("delta")
     assert serving_alpha.serving() == ["alpha"]
 
 
-def test_a_switch_during_another_is_refused(serving_alpha: Host) -> None:
-    with serving_alpha.state.lock(), pytest.raises(BusyError):
-        serving_alpha.switcher.switch("beta")
-    assert serving_alpha.units.changes == []
+def test_requests_under_way_are_waited_for(serving_alpha: Host) -> None:
+    serving_alpha.door.in_flight[8080] = 40
+    outcome = serving_alpha.switch("beta")
+    assert outcome.phases["drain"] > 0.5
+    assert not any("cut" in text for text in serving_alpha.reporter.said)
+
+
+def test_requests_that_the_door_does_not_count_are_waited_for_too(serving_alpha: Host) -> None:
+    serving_alpha.engine.busy = 40
+    assert serving_alpha.switch("beta").phases["drain"] > 0.5
+
+
+def test_requests_are_cut_only_after_the_limit_of_their_service(serving_alpha: Host) -> None:
+    serving_alpha.door.in_flight[8080] = 10**6
+    outcome = serving_alpha.switch("beta")
+    assert ALPHA.drain_seconds <= outcome.phases["drain"] < ALPHA.drain_seconds + 1
+    assert any(f"requests are cut after {ALPHA.drain_seconds} s" in text for text in serving_alpha.reporter.said)
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    ("fault", "reason", "touched"),
     [
-        (Fault.REFUSED, "bad unit file"),
-        (Fault.EXITS, "beta did not start: its unit is failed (failed, exit-code)"),
-        (Fault.NEVER_LOADS, "beta was not ready after 60 s (health: loading)"),
-        (Fault.GARBAGE, "beta loaded, but the server answers one token over and over"),
+        (Fault.REFUSED, "bad unit file", False),
+        (Fault.NO_CONTAINER, "beta did not come up: its unit ended (activating, auto-restart, exit-code", False),
+        (Fault.EXITS, "beta did not come up: its unit ended (activating, auto-restart, exit-code, status 1)", True),
+        (Fault.NEVER_LOADS, "beta: it was not ready after 60 s", True),
+        (Fault.GARBAGE, "beta loaded, but the server answers one token over and over", True),
+        (Fault.HUNG, "beta loaded, but no completion within 120 s", True),
+        (Fault.ON_CPU, "beta loaded, but holds no memory of rtx-4090: the model is on the CPU", True),
     ],
 )
-def test_a_failed_switch_ends_with_the_old_service(serving_alpha: Host, fault: Fault, reason: str) -> None:
+def test_a_failed_switch_ends_with_the_old_service(
+    serving_alpha: Host, fault: Fault, reason: str, *, touched: bool
+) -> None:
+    before = serving_alpha.units.units["alpha"].pid
     serving_alpha.faults["beta"] = fault
     error = failed_switch(serving_alpha)
     assert reason in error.message
-    assert error.message.endswith("alpha serves again")
+    assert error.message.endswith("alpha serves again" if touched else "alpha was not touched")
     assert (error.serving, error.log_lines) == ("alpha", ["beta says goodbye"])
-    assert (serving_alpha.serving(), serving_alpha.units.enabled()) == (["alpha"], ["alpha"])
-    assert serving_alpha.state.read() == State("alpha")
+    assert serving_alpha.serving() == ["alpha"]
+    assert (serving_alpha.units.units["alpha"].pid == before) is not touched
+    assert serving_alpha.state.read().names == ("alpha",)
+    assert serving_alpha.state.read().switching is None
+    assert serving_alpha.doubles == 0
     event = serving_alpha.state.history()[-1]
     assert (event["service"], event["outcome"], event["log_lines"]) == ("beta", "failed", ["beta says goodbye"])
     assert reason in event["reason"]
 
 
-def test_ctrl_c_goes_back_to_the_old_service(serving_alpha: Host) -> None:
-    serving_alpha.faults["beta"] = Fault.CTRL_C
+def test_a_failed_switch_beside_others_leaves_those_alone(serving_alpha: Host) -> None:
+    serving_alpha.switch("gamma")
+    pid = serving_alpha.units.units["gamma"].pid
+    serving_alpha.faults["beta"] = Fault.EXITS
+    assert failed_switch(serving_alpha).serving == "alpha"
+    assert serving_alpha.serving() == ["alpha", "gamma"]
+    assert serving_alpha.units.units["gamma"].pid == pid
+
+
+def test_an_engine_that_cannot_be_ended_goes_on_serving(serving_alpha: Host) -> None:
+    serving_alpha.faults["alpha"] = Fault.STAYS
     error = failed_switch(serving_alpha)
-    assert isinstance(error, InterruptedSwitchError)
-    assert error.message == "interrupted by Ctrl-C; alpha serves again"
-    assert error.serving == "alpha"
-    assert (serving_alpha.serving(), serving_alpha.units.enabled()) == (["alpha"], ["alpha"])
-    assert serving_alpha.state.read() == State("alpha")
-    assert serving_alpha.state.history()[-1]["reason"] == "interrupted by Ctrl-C"
+    assert "alpha did not end within 60 s" in error.message
+    assert serving_alpha.doubles == 0
 
 
-def test_until_the_commit_the_old_service_is_the_one_that_starts_with_the_host(serving_alpha: Host) -> None:
-    seen: list[tuple[list[str], State]] = []
-    serving_alpha.faults["beta"] = Fault.NEVER_LOADS
-    serving_alpha.clock.on_sleep = lambda: seen.append((serving_alpha.units.enabled(), serving_alpha.state.read()))
-    failed_switch(serving_alpha)
-    assert seen[0] == (["alpha"], State("alpha", "beta"))
-    assert seen.count(seen[0]) == len(seen)
+def test_one_that_fails_beside_others_says_that_they_went_on(serving_alpha: Host) -> None:
+    serving_alpha.faults["gamma"] = Fault.GARBAGE
+    with pytest.raises(SwitchError) as caught:
+        serving_alpha.switch("gamma")
+    assert caught.value.message.endswith("; alpha went on")
+    assert (caught.value.serving, serving_alpha.serving()) == ("alpha", ["alpha"])
 
 
-def test_waiting_for_a_model_says_how_it_goes(serving_alpha: Host) -> None:
-    serving_alpha.faults["beta"] = Fault.NEVER_LOADS
-    failed_switch(serving_alpha)
-    assert "beta is loading, 5 s" in serving_alpha.said
-
-
-def test_a_failed_first_switch_says_that_nothing_serves(host: Host) -> None:
+def test_a_first_service_that_fails_leaves_nothing_behind(host: Host) -> None:
     host.faults["beta"] = Fault.EXITS
     error = failed_switch(host)
     assert error.serving is None
-    assert "nothing served before" in error.message
-    assert (host.units.running(), host.units.enabled(), host.state.read()) == ([], [], State())
+    assert error.message.endswith("nothing else served")
+    assert (host.serving(), host.units.running()) == ([], [])
 
 
-def test_when_the_old_service_fails_too_the_error_says_that_nothing_serves(serving_alpha: Host) -> None:
-    serving_alpha.faults |= {"beta": Fault.EXITS, "alpha": Fault.EXITS}
+def test_the_card_gets_its_memory_back_before_the_next_begins(host: Host) -> None:
+    card = "GPU-00000000-0000-0000-0000-000000000001"
+    host.provision(make_spec("alpha", gpus=[card]), make_spec("beta", gpus=[card]), default="alpha")
+    host.switch("alpha")
+    host.cards.held = 5
+    assert host.switch("beta").phases["free"] > 0.5
+    assert host.serving() == ["beta"]
+
+
+def test_docker_restarted_under_a_switch_is_waited_for(serving_alpha: Host) -> None:
+    def restart() -> None:
+        serving_alpha.pass_time()
+        unit = serving_alpha.units.units.get("beta")
+        if unit is not None and unit.pid and serving_alpha.units.docker == 5.0:
+            serving_alpha.units.crash("beta")
+            serving_alpha.units.docker = 1007.0
+
+    serving_alpha.faults["beta"] = Fault.NEVER_LOADS
+    serving_alpha.clock.on_sleep = restart
+    real = serving_alpha.units.start
+
+    def start(service: str) -> None:
+        if service == "beta" and serving_alpha.units.docker != 5.0:
+            serving_alpha.faults.clear()
+            serving_alpha.units.units.pop("beta", None)
+        real(service)
+
+    serving_alpha.units.start = start  # type: ignore[method-assign]
+    assert serving_alpha.switch("beta").changed
+    assert "Docker was restarted: starting beta again" in serving_alpha.reporter.said
+    assert serving_alpha.serving() == ["beta"]
+
+
+def test_docker_that_does_not_come_up_leaves_the_old_service(serving_alpha: Host) -> None:
+    serving_alpha.units.docker = None
     error = failed_switch(serving_alpha)
-    assert error.serving is None
-    assert "alpha could not be brought back either" in error.message
-    assert serving_alpha.state.read() == State("alpha")
-    assert serving_alpha.units.enabled() == ["alpha"]
+    assert "Docker does not come up" in error.message
+    assert serving_alpha.serving() == ["alpha"]
 
 
-def test_a_missing_model_file_is_refused_before_anything_is_stopped(serving_alpha: Host) -> None:
-    below(serving_alpha.root, "/srv/llamarig/models/beta.gguf").unlink()
+def test_a_disk_without_room_refuses_before_anything_is_touched(serving_alpha: Host) -> None:
+    serving_alpha.state.full = True
     error = failed_switch(serving_alpha)
-    assert "model file /srv/llamarig/models/beta.gguf is missing; nothing was touched" in error.message
-    assert error.serving == "alpha"
-    assert serving_alpha.units.changes == []
+    assert "could not be written down" in error.message
+    assert error.message.endswith("nothing was touched")
+    assert serving_alpha.serving() == ["alpha"]
+
+
+def test_a_disk_that_fills_up_during_a_switch_ends_with_the_old_service(serving_alpha: Host) -> None:
+    complete = serving_alpha.engine.complete
+
+    def fill(spec: Spec, prompt: str, tokens: int, timeout: float) -> Answer:
+        serving_alpha.state.full = True
+        return complete(spec, prompt, tokens, timeout)
+
+    serving_alpha.engine.complete = fill  # type: ignore[method-assign]
+    assert "No space left" in failed_switch(serving_alpha).message
+    assert serving_alpha.serving() == ["alpha"]
+
+
+@pytest.mark.parametrize("change", ["missing", "truncated"])
+def test_a_model_file_that_is_not_whole_is_refused_before_anything_is_touched(serving_alpha: Host, change: str) -> None:
+    place = below(serving_alpha.root, BETA.files[0].path)
+    if change == "missing":
+        place.unlink()
+    else:
+        place.write_bytes(b"GG")
+    error = failed_switch(serving_alpha)
+    assert BETA.files[0].path in error.message
+    assert serving_alpha.effects == []
     assert serving_alpha.state.history()[-1]["outcome"] == "refused"
 
 
-def test_a_cut_model_file_is_refused_before_anything_is_stopped(serving_alpha: Host) -> None:
-    below(serving_alpha.root, "/srv/llamarig/models/beta.gguf").write_bytes(b"GG")
-    assert "has 2 bytes, its profile says" in failed_switch(serving_alpha).message
-    assert serving_alpha.units.changes == []
-
-
-def test_an_unfinished_switch_is_recorded_as_interrupted_and_the_next_goes_on(serving_alpha: Host) -> None:
-    serving_alpha.state.write(State("alpha", "beta"))
-    serving_alpha.switcher.switch("beta")
-    events = [(event["service"], event["outcome"]) for event in serving_alpha.state.history()]
-    assert events == [("alpha", "ok"), ("beta", "interrupted"), ("beta", "ok")]
-    assert serving_alpha.state.read() == State("beta")
-
-
-def test_ctrl_c_typed_again_while_going_back_does_not_leave_the_host_without_service(serving_alpha: Host) -> None:
-    serving_alpha.faults["beta"] = Fault.CTRL_C
-    start = serving_alpha.units.start
-    typed: list[str] = []
-
-    def impatient_start(service: str) -> None:
-        start(service)
-        if service == "alpha" and not typed:
-            typed.append("^C")
-            raise KeyboardInterrupt
-
-    serving_alpha.units.start = impatient_start  # type: ignore[method-assign]
-    failed_switch(serving_alpha)
-    assert typed == ["^C"]
+@pytest.mark.parametrize("at", ["prepare", "drain", "stop", "load", "completion"])
+def test_a_cancelled_switch_ends_with_the_old_service(serving_alpha: Host, at: str) -> None:
+    if at == "load":
+        serving_alpha.faults["beta"] = Fault.NEVER_LOADS
+    serving_alpha.door.in_flight[8080] = 3
+    reporter = serving_alpha.reporter = FakeReporter()
+    reporter.cancel = lambda: at in reporter.phases
+    with pytest.raises(CancelledError) as error:
+        serving_alpha.switch("beta")
+    assert error.value.serving == "alpha"
     assert serving_alpha.serving() == ["alpha"]
+    assert serving_alpha.state.history()[-1]["outcome"] == "cancelled"
 
 
-def test_an_error_of_the_operating_system_goes_back_like_any_other(serving_alpha: Host) -> None:
-    start = serving_alpha.units.start
-
-    def broken_start(service: str) -> None:
-        if service == "beta":
-            raise OSError("no space left on device")
-        start(service)
-
-    serving_alpha.units.start = broken_start  # type: ignore[method-assign]
-    assert "no space left on device" in failed_switch(serving_alpha).message
-    assert serving_alpha.serving() == ["alpha"]
+def test_a_cancelled_switch_does_not_cancel_its_way_back(serving_alpha: Host) -> None:
+    serving_alpha.faults["beta"] = Fault.NEVER_LOADS
+    reporter = serving_alpha.reporter = FakeReporter()
+    reporter.cancel = lambda: "load" in reporter.phases
+    with pytest.raises(CancelledError, match="alpha serves again"):
+        serving_alpha.switch("beta")
 
 
-@pytest.mark.parametrize(("old", "new"), [("alpha", "beta"), ("beta", "alpha")])
-def test_a_power_cut_at_any_point_leaves_a_service_that_starts_with_the_host(host: Host, old: str, new: str) -> None:
-    host.switcher.switch(old)
-    for cut_after in range(20):
-        host.units.changes.clear()
-        host.units.cut_after = cut_after
-        try:
-            host.switcher.switch(new)
-        except PowerCut:
-            host.units.cut_after = None
-            host.units.reboot()
-            assert host.serving(), f"nothing serves after a power cut after: {host.units.changes}"
-            host.switcher.switch(old)
-        else:
-            assert host.serving() == [new]
-            return
-    pytest.fail("the switch never came to its end")
-
-
-def test_a_service_whose_spec_moved_to_another_port_is_not_taken_for_serving(serving_alpha: Host) -> None:
-    serving_alpha.provision(make_spec("alpha", port=8100))
-    assert serving_alpha.switcher.switch("alpha").changed
-    assert serving_alpha.serving() == ["alpha"]
-
-
-def test_another_program_that_answers_on_the_port_is_not_taken_for_the_service(serving_alpha: Host) -> None:
-    left_behind = below(serving_alpha.root, f"{paths.RUNNING}/alpha.json")
-    content = left_behind.read_bytes()
-    serving_alpha.units.crash("alpha")
-    left_behind.write_bytes(content)
-    serving_alpha.engine.health = lambda spec: "ok"  # type: ignore[method-assign]  # noqa: ARG005  the protocol's name
-    assert serving_alpha.switcher.switch("alpha").changed
-    assert serving_alpha.units.running() == ["alpha"]
-
-
-def test_what_serves_is_kept_for_going_back(serving_alpha: Host) -> None:
-    kept = serving_alpha.state.kept("alpha")
-    assert kept["spec.json"] == below(serving_alpha.root, f"{paths.SPECS}/alpha.json").read_bytes()
-    assert kept["compose.yaml"] == below(serving_alpha.root, f"{paths.COMPOSE}/alpha/compose.yaml").read_bytes()
-
-
-@pytest.mark.parametrize("trouble", [KeyboardInterrupt(), OSError("no space left on device")], ids=repr)
-@pytest.mark.parametrize(("old", "new"), [("alpha", "beta"), ("beta", "alpha")])
-def test_trouble_at_any_point_leaves_what_serves_as_what_starts_with_the_host(
-    host: Host, old: str, new: str, trouble: BaseException
-) -> None:
-    host.switcher.switch(old)
-    for number in range(20):
-        host.units.changes.clear()
-        host.units.trouble = (number, trouble)
-        try:
-            host.switcher.switch(new)
-        except SwitchError:
-            serving = host.serving()
-            assert len(serving) == 1
-            assert (host.units.enabled(), [host.state.read().active]) == (serving, serving), host.units.changes
-            host.units.trouble = None
-            host.switcher.switch(old)
-        except KeyboardInterrupt:  # would end the test run, not the test
-            pytest.fail(f"the switch let Ctrl-C through after: {host.units.changes}")
-        else:
-            assert host.serving() == [new]
-            return
-    pytest.fail("the switch never came to its end")
-
-
-def test_a_stranger_on_the_port_is_found_before_anything_is_asked_of_it(serving_alpha: Host) -> None:
-    beta = next(spec for spec in serving_alpha.switcher.specs.all() if spec.service == "beta")
-    serving_alpha.engine.taken_ports.add(beta.port)
-    error = failed_switch(serving_alpha)
-    assert f"port {beta.port} is held by another program" in error.message
-    assert serving_alpha.serving() == ["alpha"]
-    assert "start beta" not in serving_alpha.units.changes
-
-
-def test_any_error_at_all_goes_back(serving_alpha: Host) -> None:
-    def broken(*_: object) -> Answer:
-        raise RecursionError
-
-    complete = serving_alpha.engine.complete
-    serving_alpha.engine.complete = lambda spec, *rest: (  # type: ignore[method-assign]
-        broken() if spec.service == "beta" else complete(spec, *rest)
+def test_a_pinned_service_is_not_made_to_leave(host: Host) -> None:
+    host.provision(ALPHA, BETA, GAMMA, default="alpha")
+    below(host.root, paths.HOST_FILE).write_text(
+        '{"policy": {"default_service": "alpha", "services": {"alpha": {"pinned": true, "idle_seconds": null}}}}',
+        encoding="utf-8",
     )
-    assert "RecursionError" in failed_switch(serving_alpha).message
-    assert serving_alpha.serving() == ["alpha"]
+    host.switch("alpha")
+    error = failed_switch(host)
+    assert "alpha stops, which is pinned" in error.message
+    assert host.serving() == ["alpha"]
 
 
-def test_switching_to_an_active_service_that_is_deadlocked_starts_it_anew(serving_alpha: Host) -> None:
-    complete = serving_alpha.engine.complete
-    asked: list[str] = []
+def test_a_service_serves_its_minimum_first_unless_it_is_to_be_now(host: Host) -> None:
+    below(host.root, paths.HOST_FILE).write_text(
+        '{"policy": {"default_service": "alpha", "minimum_seconds": 90}}', encoding="utf-8"
+    )
+    host.switch("alpha")
+    effects = list(host.effects)
+    with pytest.raises(LaterError, match="alpha serves for its minimum first, 90 s more") as later:
+        host.switch("beta")
+    assert (later.value.seconds, later.value.services, host.effects) == (90.0, frozenset({"alpha"}), effects)
+    with host.state.lock():  # nobody holds the host meanwhile
+        pass
+    host.clock.seconds += 89
+    with pytest.raises(LaterError):
+        host.switch("beta")
+    assert host.switch("beta", now=True).active == ("beta",)
+    host.clock.seconds += 90
+    assert host.switch("alpha").active == ("alpha",)
 
-    def deadlocked_once(spec: Spec, prompt: str, tokens: int, timeout: float) -> Answer:
-        asked.append(spec.service)
-        if len(asked) == 1:
-            raise EngineError("no completion although health is ok")
-        return complete(spec, prompt, tokens, timeout)
 
-    serving_alpha.engine.complete = deadlocked_once  # type: ignore[method-assign]
-    outcome = serving_alpha.switcher.switch("alpha")
-    assert outcome.changed
-    assert "stop alpha" in serving_alpha.units.changes
+def test_one_that_hangs_or_has_crashed_has_served_long_enough(host: Host) -> None:
+    below(host.root, paths.HOST_FILE).write_text(
+        '{"policy": {"default_service": "alpha", "minimum_seconds": 90}}', encoding="utf-8"
+    )
+    host.switch("alpha")
+    host.faults["alpha"] = Fault.HUNG
+    assert host.switch("beta").active == ("beta",)
 
 
-def test_a_trial_of_an_engine_gives_way_before_anything_stops(
-    serving_alpha: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It takes memory that the new service may need."""
-    seen: list[list[str]] = []
+def test_giving_up_ends_a_service_though_it_cannot_be_written_down(serving_alpha: Host) -> None:
+    serving_alpha.state.full = True
+    serving_alpha.perform(Kind.STOP, "alpha", origin=Origin.HEALTH, reason="it fell 3 times")
+    assert serving_alpha.units.running() == []
+    with pytest.raises(OSError, match="No space"):
+        serving_alpha.perform(Kind.STOP, "alpha")
 
-    def end_trial(root: object) -> bool:
-        assert root == serving_alpha.root
-        seen.append(list(serving_alpha.units.changes))
-        return True
 
-    monkeypatch.setattr("llamarig.daemon.switching.end_trial", end_trial)
-    serving_alpha.switcher.switch("beta")
-    assert seen == [[]]
-    assert any("the trial of an engine was ended" in text for text in serving_alpha.said)
+def test_one_that_is_to_be_mended_does_not_wait_for_another_that_loads(serving_alpha: Host) -> None:
+    serving_alpha.switch("gamma")
+    serving_alpha.units.end("gamma", Unit())
+    serving_alpha.units.changes.clear()
+    serving_alpha.perform(Kind.RECONCILE, "alpha", origin=Origin.HEALTH, reason="alpha hangs")
+    assert [change for change in serving_alpha.units.changes if change.startswith("start")] == [
+        "start alpha",
+        "start gamma",
+    ]
+
+
+def test_a_clock_that_was_set_back_makes_nobody_wait(host: Host) -> None:
+    below(host.root, paths.HOST_FILE).write_text(
+        '{"policy": {"default_service": "alpha", "minimum_seconds": 90}}', encoding="utf-8"
+    )
+    host.switch("alpha")
+    host.clock.seconds -= 86400
+    assert "wait" not in host.switch("beta").phases
+
+
+def test_leaving_says_what_a_switch_would_stop(serving_alpha: Host) -> None:
+    assert serving_alpha.switcher.leaving("beta") == ["alpha"]
+    assert serving_alpha.switcher.leaving("gamma") == []
+
+
+def test_health_says_why_it_switches(serving_alpha: Host) -> None:
+    serving_alpha.perform(Kind.SWITCH, "beta", origin=Origin.HEALTH, reason="alpha was given up")
+    event = serving_alpha.state.history()[-1]
+    assert (event["origin"], event["reason"]) == ("health", "alpha was given up")
