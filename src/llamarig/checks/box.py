@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from llamarig.config.spec import Spec
 from llamarig.daemon.state import StateStore
@@ -14,21 +14,53 @@ from llamarig.hardware.declared import Declared, DeclaredCard, paired, read_decl
 from llamarig.hardware.gpus import Card, Gpus, NvmlError, Reading
 from llamarig.hardware.nvml_process import NvmlProcess
 from llamarig.runtime.container_probe import ContainerProbe, DockerProbe
-from llamarig.runtime.engine import Engine
+from llamarig.runtime.door import Door, LinkDoor
+from llamarig.runtime.engine import Engine, LlamaServer
+from llamarig.runtime.management import Management
 from llamarig.runtime.specs import SpecStore
-from llamarig.runtime.systemd import Units
+from llamarig.runtime.systemd import Systemd, Units
+
+
+class Daemon(Protocol):
+    """What checks ask of the daemon."""
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return what it says at a path; raises a LlamarigError where it does not answer."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """One host: its specs and state, what runs, and what it is made of."""
+    """One host: its specs and state, what runs, and what it is made of.
+
+    Attributes:
+        specs, state, units: files of the host, and its service manager.
+        engine: services as their clients reach them.
+        daemon: may be dead; then the state on disk says what should serve.
+        door: which service each port leads to.
+        gpus, probe: cards, and containers that are given them.
+
+    """
 
     specs: SpecStore
     state: StateStore
     units: Units
     engine: Engine
+    daemon: Daemon
+    door: Door
     gpus: Gpus = field(default_factory=NvmlProcess)
     probe: ContainerProbe = field(default_factory=DockerProbe)
+
+    @classmethod
+    def of_host(cls, root: Path) -> Self:
+        """Return the host whose files are below a root."""
+        return cls(
+            SpecStore(root),
+            StateStore(root),
+            Systemd(),
+            LlamaServer(root),
+            Management(root, seconds=10),
+            LinkDoor(root),
+        )
 
     @property
     def root(self) -> Path:
@@ -69,7 +101,7 @@ class Box:
         found = self.reading.cards if self.reading else ()
         return [(wanted, card) for wanted, card in paired(self.declared.cards, found) if card is not None]
 
-    def active(self) -> Spec | None:
-        """Return the spec of the active service, None where there is none."""
-        name = self.state.read().active
-        return next((spec for spec in self.specs.all() if spec.service == name), None)
+    def active(self) -> list[Spec]:
+        """Return the specs of the active services as they are planned, the one that was asked for last in front."""
+        planned = {spec.service: spec for spec in self.specs.all()}
+        return [planned[name] for name in self.state.read().names if name in planned]

@@ -134,29 +134,33 @@ def check_tuning(box: Box) -> CheckResult | None:
 
 
 def check_gpu_in_use(box: Box) -> CheckResult | None:
-    """The active service has its model on every card that it was given."""
+    """Each active service has its model on every card that it was given."""
     name = "gpu-in-use"
     if box.reading is None:
         return None
-    spec, cards = box.active(), {card.uuid: card for card in box.reading.cards}
-    if spec is None or not spec.gpus:
+    active = [spec for spec in box.active() if spec.gpus]
+    if not active:
         return None
-    service = spec.service
-    if not box.units.holds_port(service):
-        return fail(name, f"{service} was not looked for: its container does not run", f"llamarig logs {service}")
-    gone = [uuid for uuid in spec.gpus if uuid not in cards]
-    if gone:
-        return fail(name, f"{service} was given {', '.join(gone)}, not there", "see check gpus")
-    names = {card.uuid: wanted.name for wanted, card in box.cards}
-    held = {names.get(uuid, uuid): _held(box, cards[uuid], service) for uuid in spec.gpus}
-    empty = [card for card, text in held.items() if text is None]
-    if empty:
-        return fail(
-            name,
-            f"{service} holds no memory of {', '.join(empty)}: the model is silently on the CPU",
-            f"see check compute, then sudo llamarig switch {service}",
-        )
-    return ok(name, ", ".join(f"{card} {text}" for card, text in held.items()))
+    cards, names = {card.uuid: card for card in box.reading.cards}, {card.uuid: own.name for own, card in box.cards}
+    told = []
+    for spec in active:
+        service = spec.service
+        if not box.units.state(service).is_running:
+            return fail(name, f"{service} was not looked for: its unit does not run", f"llamarig logs {service}")
+        gone = [uuid for uuid in spec.gpus if uuid not in cards]
+        if gone:
+            return fail(name, f"{service} was given {', '.join(gone)}, not there", "see check gpus")
+        held = {names.get(uuid, uuid): _held(box, cards[uuid], service) for uuid in spec.gpus}
+        empty = [card for card, text in held.items() if text is None]
+        if empty:
+            return fail(
+                name,
+                f"{service} holds no memory of {', '.join(empty)}: the model is silently on the CPU",
+                f"see check compute, then sudo llamarig switch {service}",
+            )
+        mine = ", ".join(f"{card} {text}" for card, text in held.items())
+        told.append(f"{service}: {mine}" if len(active) > 1 else mine)
+    return ok(name, "; ".join(told))
 
 
 def _held(box: Box, card: Card, service: str) -> str | None:

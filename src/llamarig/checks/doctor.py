@@ -31,9 +31,12 @@ CHECKS: Final[tuple[Check, ...]] = (
     services.check_specs,
     services.check_models,
     services.check_space,
+    services.check_daemon,
     services.check_active,
+    services.check_given_up,
     services.check_units,
     services.check_spec_in_use,
+    services.check_door,
     services.check_health,
     cards.check_gpu_in_use,
     memory.check_memory_plan,
@@ -62,13 +65,15 @@ def _broken(check: Check, error: LlamarigError | OSError) -> CheckResult:
 def verdict(box: Box, results: list[CheckResult]) -> dict[str, Any]:
     """Return what the results come to, as plain JSON types; warnings leave a host healthy."""
     try:
-        spec = box.active()
+        active = box.active()
     except LlamarigError:
-        spec = None  # the check of the specs has said so
+        active = []  # the check of the specs has said so
+    first = active[0] if active else None
     return {
         "healthy": all(result.status is not Status.FAIL for result in results),
         "warnings": sum(result.status is Status.WARN for result in results),
-        "url": spec.url if spec else None,
-        "active": spec.service if spec else None,
+        "url": first.url if first else None,
+        "active": first.service if first else None,
+        "services": [{"service": spec.service, "url": spec.url} for spec in active],
         "checks": [{**asdict(result), "status": result.status.value} for result in results],
     }

@@ -57,10 +57,10 @@ def check_memory_plan(box: Box, log: Callable[[str], list[str]] = start_log) -> 
 
 
 def _everything(box: Box, log: Callable[[str], list[str]]) -> list[_Known]:
-    active, store = box.active(), MemoryStore(box.root)
+    active, store = {spec.service for spec in box.active()}, MemoryStore(box.root)
     known = []
     for spec in box.specs.all():
-        is_active = active is not None and spec.service == active.service
+        is_active = spec.service in active
         record = store.read(spec)
         if is_active:
             record = _running(box, spec, record, log)
@@ -70,7 +70,7 @@ def _everything(box: Box, log: Callable[[str], list[str]]) -> list[_Known]:
 
 
 def _is_unused(box: Box, one: _Known, line: Line) -> bool:
-    """Say whether the active service really does not use a card; the driver's word is stronger than the log's."""
+    """Say whether an active service really does not use a card; the driver's word is stronger than the log's."""
     if line.verdict is not Verdict.NOT_USED or not one.is_active or one.record.measured is None:
         return False
     return not _holds(box, one.spec, line.where)

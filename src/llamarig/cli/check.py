@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from llamarig.cli.output import table
 from llamarig.config.spec import Spec
+from llamarig.daemon.chores import held
 from llamarig.daemon.comparison import Line, Verdict, compare
 from llamarig.daemon.judging import Judging, Outcome, too_large
 from llamarig.daemon.memory import Measured, MemoryStore, Record
@@ -28,17 +28,8 @@ from llamarig.runtime.specs import SpecStore
 
 # Of a card whose budget no plan says: what asking takes there, and what stays free.
 _ROOM_MIB: Final = 1024
-# While nothing serves, nobody waits longer than this for an answer.
-_SHORT_SECONDS: Final = 30.0
 
 Say = Callable[[str], None]
-
-
-class Withholds(Protocol):
-    """What the playbook's last word needs of a switcher where a service is refused."""
-
-    def withhold(self, services: Sequence[str]) -> str | None:
-        """Put back what the active service last served with, where it is among these."""
 
 
 def run(root: Path, service: str | None, say: Say) -> tuple[dict[str, Any], list[str], ExitCode]:
@@ -59,20 +50,22 @@ def run(root: Path, service: str | None, say: Say) -> tuple[dict[str, Any], list
         say(f"asking the engine about {spec.service} ({number} of {len(chosen)})")
         with StateStore(root).lock():
             outcome = judging.ask(spec, anew=True)
-        record = _measured_now(specs, store, outcome.record, spec)
+        record = _measured_now(specs, outcome.record, spec)
         told.append(_Told(root, replace(outcome, record=record), compare(spec, record, names)))
     code = max((one.code for one in told), key=_GRAVITY.index, default=ExitCode.OK)
     lines = _lines(told) if told else ["this host runs no service"]
     return {"services": [one.to_dict() for one in told]}, lines, code
 
 
-def ask_new(root: Path, switcher: Withholds, say: Say, *, dry: bool) -> dict[str, Any]:
+def ask_new(root: Path, say: Say, *, dry: bool, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     """Ask the engine about every service that it was never asked about and that never served; remember its word.
 
-    Returns which were asked, and what a person should look at. With ``dry`` it says which would be asked.
+    Returns which were asked, and what a person should look at. With ``dry`` it says which would be asked. Whoever holds
+    the host, as the daemon while it switches, is waited for.
 
     Raises:
-        TooLargeError: the engine says that a service cannot fit; if it is the active one, its files are put back.
+        BusyError: they do not let go of it.
+        TooLargeError: the engine says that a service cannot fit; what serves goes on as it does.
 
     """
     specs, judging = SpecStore(root), _judging(root)
@@ -80,36 +73,19 @@ def ask_new(root: Path, switcher: Withholds, say: Say, *, dry: bool) -> dict[str
     new = [spec for spec in every if not judging.is_known(spec) and judging.store.read(spec).measured is None]
     if dry:
         return {"asked": [], "would_ask": [spec.service for spec in new], "warnings": []}
-    judging.store.prune({spec.service for spec in every})
     asked, warnings = [], []
     for spec in new:
         say(f"asking the engine about {spec.service}")
-        with StateStore(root).lock():
+        with held(StateStore(root), say, sleep):
             outcome = judging.ask(spec)
         asked += [spec.service] if outcome.asked else []
         warnings += [outcome.warning] if outcome.warning else []
     found = [(spec, Outcome(spec, judging.store.read(spec), asked=False).shortfalls) for spec in every]
     refused = [(spec, texts) for spec, texts in found if texts]
     if refused:
-        back = switcher.withhold([spec.service for spec, _ in refused])
-        raise too_large(refused, f"{back} goes on as it was, and its earlier files are back" if back else "")
+        active = StateStore(root).read().names
+        raise too_large(refused, f"what serves goes on: {', '.join(active)}" if active else "")
     return {"asked": asked, "would_ask": [], "warnings": warnings}
-
-
-def judge_between(root: Path) -> Callable[[Spec], None]:
-    """Return what a switch asks once nothing runs any more: the engine, about what could not be asked before.
-
-    Of strategy fit the engine decides at the load itself, so it is not asked.
-    """
-
-    def judge(spec: Spec) -> None:
-        judging = _judging(root, _SHORT_SECONDS)
-        if judging.store.read(spec).measured is None and not question(spec).fits_itself:
-            with contextlib.suppress(OSError):  # a disk without room must not keep a service from starting
-                judging.ask(spec)
-            judging.refuse_too_large(spec)
-
-    return judge
 
 
 def busy_cards(root: Path) -> Callable[[Spec], str]:
@@ -117,20 +93,18 @@ def busy_cards(root: Path) -> Callable[[Spec], str]:
     return _Cards(root).busy
 
 
-def _judging(root: Path, limit_seconds: float | None = None) -> Judging:
-    judge = DockerJudge() if limit_seconds is None else DockerJudge(limit_seconds)
-    return Judging(SpecStore(root), MemoryStore(root), judge, _Cards(root).busy)
+def _judging(root: Path) -> Judging:
+    return Judging(SpecStore(root), MemoryStore(root), DockerJudge(), _Cards(root).busy)
 
 
-def _measured_now(specs: SpecStore, store: MemoryStore, record: Record, spec: Spec) -> Record:
-    """Read what a service that runs with this spec allocated, and remember it."""
+def _measured_now(specs: SpecStore, record: Record, spec: Spec) -> Record:
+    """Read what a service that runs with this spec allocated; to remember it is the daemon's, as its directory is."""
     running = specs.running(spec.service)
     if running is None or running.spec_sha256 != spec.spec_sha256:
         return record
     parts = read_log(start_log(spec.service))
     if parts is None:
         return record
-    store.keep_measured(spec, parts, time.time())
     return replace(record, measured=Measured(round(time.time()), parts))
 
 

@@ -14,8 +14,8 @@ from llamarig.errors import ConfigError, ExitCode, LlamarigError, SwitchError
 ENVELOPE: Final = 1
 
 
-def envelope(command: str, data: dict[str, Any] | None, error: LlamarigError | None = None) -> str:
-    """Return the JSON envelope of a command: ``{version, command, data, error}``."""
+def envelope(command: str, data: dict[str, Any] | None, error: LlamarigError | None = None, **more: Any) -> str:
+    """Return the JSON envelope of a command: ``{version, command, data, error}``; ``more`` goes into the error."""
     body: dict[str, Any] = {"version": ENVELOPE, "command": command, "data": data, "error": None}
     if error is not None:
         body["error"] = {
@@ -27,22 +27,28 @@ def envelope(command: str, data: dict[str, Any] | None, error: LlamarigError | N
             body["error"] |= {"serving": error.serving, "log_lines": error.log_lines}
         if isinstance(error, ConfigError):
             body["error"]["problems"] = [str(problem) for problem in error.problems]
+        body["error"] |= more
     return json.dumps(body, indent=2)
 
 
-def fail(command: str, error: LlamarigError, *, as_json: bool) -> NoReturn:
-    """Say what went wrong and leave with its exit code."""
+def fail(command: str, error: LlamarigError, *, as_json: bool, **more: Any) -> NoReturn:
+    """Say what went wrong and leave with its exit code; programs get ``more`` in the error."""
     if as_json:
-        click.echo(envelope(command, None, error))
+        click.echo(envelope(command, None, error, **more))
     else:
-        click.secho(f"llamarig {command}: {error.message}", err=True, fg="red")
-        if isinstance(error, SwitchError) and error.log_lines:
-            click.echo("last lines of its log:", err=True)
-            for line in error.log_lines:
-                click.echo(f"    {line}", err=True)
-        if error.remedy:
-            click.echo(f"    remedy: {error.remedy}", err=True)
+        say(command, error)
     sys.exit(int(error.exit_code))
+
+
+def say(command: str, error: LlamarigError) -> None:
+    """Say to people what went wrong, the last words of a service that failed, and what helps."""
+    click.secho(f"llamarig {command}: {error.message}", err=True, fg="red")
+    if isinstance(error, SwitchError) and error.log_lines:
+        click.echo("last lines of its log:", err=True)
+        for line in error.log_lines:
+            click.echo(f"    {line}", err=True)
+    if error.remedy:
+        click.echo(f"    remedy: {error.remedy}", err=True)
 
 
 def finish(

@@ -5,79 +5,28 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from llamarig.cli.draw import UNPREDICTED, Terminal, bar_line, head, incomplete_lines, panel_lines, wrapped
+from llamarig.cli.hosts import Host, turns
 from llamarig.cli.picture import Missing, Panel, card_lines, entry, gib, hosts_named, strategy_of
 from llamarig.config import budget
 from llamarig.config.spec import Spec
 from llamarig.daemon.state import StateStore
 from llamarig.errors import LlamarigError, NotFoundError, Problem
+from llamarig.runtime.management import Management
 from llamarig.runtime.specs import SpecStore
 
 # More sets of services than a person reads; --json has every pair.
 _MOST_SETS: Final = 8
 _LABEL: Final = 13
+# For the daemon's word, which the host's files can do without.
+_SECONDS: Final = 5.0
 # One of several files that are one model, as llama.cpp names them.
 _PART: Final = re.compile(r"-\d{5}-of-(?=\d{5}\.gguf$)")
-_ONE_AT_A_TIME: Final = "One service is active at a time, also where more would fit."
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What is known of one host.
-
-    Attributes:
-        name: of the host.
-        specs: of its services.
-        all_specs: also where ``specs`` are those that were asked for.
-        active: the service that should be serving; None where that is not known, or none is.
-        default: the service that serves when nobody chose another.
-        memory: MiB of the host's memory that its services may take; None where nobody declared it here.
-        cards: a line for each card.
-        warnings: what a person should know.
-        incomplete: why it cannot be deployed yet.
-        uuids: of its cards, in the order of the bus; none where nobody declared them here.
-        deployed: whether this is the host itself, and not its inventory.
-
-    """
-
-    name: str
-    specs: Sequence[Spec]
-    all_specs: Sequence[Spec]
-    active: str | None = None
-    default: str | None = None
-    memory: int | None = None
-    cards: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    incomplete: tuple[Missing, ...] = ()
-    uuids: tuple[str, ...] = ()
-    deployed: bool = False
-
-    @property
-    def limit(self) -> int:
-        """MiB of memory that all services of the host may take together, as far as it is known."""
-        limits = [spec.memory_mib for spec in self.all_specs]
-        return self.memory if self.memory is not None else max(limits, default=0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what programs get: specs, on the host with what leaves for each; pairs that fit; what is missing."""
-        return {
-            "specs": [{**spec.to_dict(), **(self.leaving(spec) if self.deployed else {})} for spec in self.specs],
-            "default_service": self.default,
-            "together": [list(pair) for pair in budget.pairs(self.all_specs, self.limit)],
-            "warnings": list(self.warnings),
-            "incomplete": [asdict(missing) for missing in self.incomplete],
-        }
-
-    def leaving(self, spec: Spec) -> dict[str, Any]:
-        """Say what stops for a service, and what would have to by the budget of memory alone."""
-        others = [other for other in self.all_specs if other.service == self.active != spec.service]
-        out = budget.must_leave(spec, others, self.limit, self.default)
-        return {"leaves": [other.service for other in others], "must_leave": [other.service for other in out]}
 
 
 def present(
@@ -137,9 +86,28 @@ def _this_host(root: Path, service: str | None) -> Host:
     every = store.all() if service else specs
     name = specs[0].host if specs else "this host"
     warnings = tuple(text for spec in specs for text in _unsure(spec)) if specs else ("this host runs no service",)
-    active = StateStore(root).read().active
-    default = store.default_service()
-    return Host(name, specs, every, active=active, default=default, warnings=warnings, deployed=True)
+    active, default = StateStore(root).read().names, store.default_service()
+    said = _said(root, specs) if service else {}
+    return Host(
+        name,
+        specs,
+        every,
+        active=active,
+        default=default,
+        warnings=warnings,
+        notes=tuple(turns(every)),
+        deployed=True,
+        said=said,
+    )
+
+
+def _said(root: Path, specs: Sequence[Spec]) -> dict[str, dict[str, Any]]:
+    """Ask the daemon what a switch to services would do; where it does not say, the files of the host do."""
+    client = Management(root, seconds=_SECONDS)
+    try:
+        return {spec.service: client.get(f"/plan/{spec.service}") for spec in specs}
+    except LlamarigError:
+        return {}
 
 
 def _of_inventory(inventory: Path, service: str | None, limit: str | None) -> list[Host]:
@@ -163,6 +131,7 @@ def _of_inventory(inventory: Path, service: str | None, limit: str | None) -> li
                 cards=card_lines(plan.hardware),
                 uuids=tuple(card["uuid"] for card in plan.hardware["gpus"]),
                 warnings=(*wanted, *(text for spec in specs for text in _published(spec))),
+                notes=tuple(plan.notes),
                 incomplete=_incomplete(plan.incomplete, service),
             )
         )
@@ -196,7 +165,7 @@ def _published(spec: Spec) -> Iterator[str]:
 
 
 def _panel(host: Host) -> Panel:
-    marks = {host.default: "default", host.active: "active"}
+    marks = {host.default: "default"} | dict.fromkeys(host.active, "active")
     return Panel(
         hosts=(host.name,),
         cards=host.cards,
@@ -208,22 +177,20 @@ def _panel(host: Host) -> Panel:
 
 
 def _together(host: Host) -> Iterator[str]:
-    """Say which services fit side by side: every largest set, or how many pairs where there are too many sets."""
+    """Say which services may be active side by side: every largest set, or how many pairs where there are too many."""
     if len(host.all_specs) < 2:  # noqa: PLR2004  nothing can stand beside one
         return
     if len(host.specs) < len(host.all_specs):
         yield from (f"{spec.service} fits beside {_beside(host, spec)}." for spec in host.specs)
         return
-    sets = list(islice(budget.together(host.all_specs, host.limit), _MOST_SETS + 1))
+    sets = list(islice(host.together(), _MOST_SETS + 1))
     if not sets:
-        yield "No two of these services fit side by side."
-        return
-    if len(sets) <= _MOST_SETS:
+        yield "No two of these services may be active together."
+    elif len(sets) <= _MOST_SETS:
         yield from (" + ".join(names) for names in sets)
     else:
-        pairs = budget.pairs(host.all_specs, host.limit)
-        yield f"{len(pairs)} pairs of services fit; llamarig plan <service> says what fits beside one."
-    yield _ONE_AT_A_TIME
+        yield f"{len(host.pairs())} pairs of services fit; llamarig plan <service> says what fits beside one."
+    yield from (f"{note}." for note in host.notes)
 
 
 def _said_once(warnings: Sequence[str]) -> tuple[str, ...]:
@@ -308,23 +275,27 @@ def _facts(host: Host, spec: Spec) -> Mapping[str, Sequence[str]]:
 
 
 def _beside(host: Host, spec: Spec) -> str:
-    others = [other for other in host.all_specs if other.service != spec.service]
+    others = [other for other in host.all_specs if other.port != spec.port]
     fit = [other.service for other in others if budget.fits([spec, other], host.limit)]
     return ", ".join(fit) or "none of the other services"
 
 
 def _leaving(host: Host, spec: Spec) -> Iterator[str]:
-    """Say what stops for a service as switching works today, and what the budget says to that."""
+    """Say what stops for a service, and why."""
     said = host.leaving(spec)
+    if said["refused"]:
+        yield f"a switch to it would be refused: {said['refused']}"
+        return
     if not said["leaves"]:
         yield "nothing"
         return
     yield ", ".join(said["leaves"])
-    active = [other for other in host.all_specs if other.service in said["leaves"]]
-    for lack in budget.shortages([spec, *active], host.limit):
+    turns = [name for name in said["same_port"] if name in said["leaves"]]
+    if turns:
+        yield f"it takes turns with {', '.join(turns)} on port {spec.port}"
+    active = [other for other in host.all_specs if other.service in said["leaves"] and other.service not in turns]
+    for lack in budget.shortages([spec, *active], host.limit) if active else ():
         yield f"side by side they do not fit: {lack.named(_names(host.all_specs))}"
-    if not said["must_leave"]:
-        yield f"side by side they would fit. {_ONE_AT_A_TIME}"
 
 
 def _names(specs: Sequence[Spec]) -> dict[str, str]:

@@ -14,9 +14,18 @@ from typing import Any, Final
 
 import yaml
 
-from llamarig.control import docs_catalogue, docs_host, docs_intent
+from llamarig.control import docs_api, docs_catalogue, docs_host, docs_intent
 from llamarig.control.docs_table import DocsError, markdown_table
-from llamarig.errors import BusyError, ConfigError, ExitCode, LlamarigError, NotAllowedError, NotFoundError, SwitchError
+from llamarig.errors import (
+    BusyError,
+    ConfigError,
+    DaemonGoneError,
+    ExitCode,
+    LlamarigError,
+    NotAllowedError,
+    NotFoundError,
+    SwitchError,
+)
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 _COMMAND: Final = "python -m llamarig.control.docs"
@@ -26,11 +35,12 @@ _EXIT_CODES: Final = {
     ExitCode.FAILED: "It failed; what failed and what serves now is said.",
     ExitCode.USAGE: "The command or the inventory is wrong.",
     ExitCode.NOT_FOUND: "The host runs no service of that name.",
-    ExitCode.NOT_ALLOWED: "The verb needs root.",
-    ExitCode.BUSY: "Another command holds the host.",
+    ExitCode.NOT_ALLOWED: "The verb needs root, or what it asks of llamarigd needs root, the group llamarig or a key.",
+    ExitCode.BUSY: "Another command holds the host, or another switch is under way.",
     ExitCode.UNHEALTHY: "The doctor found a check that fails.",
     ExitCode.WARNINGS: "The doctor found the host healthy, with warnings.",
-    ExitCode.INTERRUPTED: "Not used yet; Ctrl-C during a switch goes back and ends with 1.",
+    ExitCode.DAEMON_GONE: "llamarigd does not answer.",
+    ExitCode.INTERRUPTED: "Ctrl-C ended the wait and the switch goes on, or a switch was cancelled and went back.",
 }
 
 
@@ -45,6 +55,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
         root / "docs/reference/inventory.md": ("The inventory", docs_intent.inventory(root)),
         root / "docs/reference/catalogue.md": ("The catalogue", docs_catalogue.catalogue(root)),
         root / "docs/reference/cli.md": ("The command llamarig", command_line()),
+        root / "docs/reference/api.md": ("The management API", docs_api.management_api()),
         root / "docs/reference/files-on-host.md": ("Files on a host", docs_host.files_on_host(root)),
         root / "docs/adr/README.md": ("Decision records", decisions(root)),
         root / "templates/README.md": ("Templates", docs_host.templates(root)),
@@ -90,7 +101,15 @@ def command_line() -> str:
     codes = [(str(int(code)), f"`{code.name}`", _EXIT_CODES[code]) for code in ExitCode]
     errors = [
         (f"`{_code(kind)}`", str(int(kind.exit_code)), str(kind.__doc__).strip().splitlines()[0])
-        for kind in (LlamarigError, ConfigError, NotFoundError, NotAllowedError, BusyError, SwitchError)
+        for kind in (
+            LlamarigError,
+            ConfigError,
+            NotFoundError,
+            NotAllowedError,
+            BusyError,
+            DaemonGoneError,
+            SwitchError,
+        )
     ]
     failed = SwitchError("chat did not start", "llamarig logs chat", "code", ["error: out of memory"])
     parts += [
@@ -105,7 +124,7 @@ def command_line() -> str:
         (
             "A doctor that is not content prints `data`, not `error`, and exits 6, or 7 where there are only warnings."
             " An error has `code`, `message` and `remedy`. A failed switch adds `serving`, the service that answers"
-            " now, and `log_lines`; a wrong inventory adds `problems`."
+            " now, `log_lines`, and the `job` as llamarigd has it; a wrong inventory adds `problems`."
         ),
         _block("json", envelope("switch", None, failed)),
         markdown_table(("error code", "exit code", "meaning"), errors),

@@ -16,16 +16,25 @@ from llamarig.control.docs_table import DocsError, markdown_table
 
 _TMPFILES: Final = "templates/host_base/tmpfiles.conf.j2"
 _PLAN: Final = "role `llama_service`, from the plan"
-_AGENT: Final = "`llamarig switch`, `stop` and `reconcile`"
+_DAEMON: Final = f"{paths.DAEMON_USER}:{paths.DAEMON_USER}"
+# Root's part of a reconciliation, a rollback or an upgrade.
+_ROOT: Final = "`llamarig reconcile`, `engine rollback`"
 # What each path is for. A path that a manifest writes and this does not know is an error of the generator.
 _WHAT: Final = {
-    "/usr/local/lib/llamarig/engine-clear": "Clears away what a power cut left of an engine.",
+    f"{paths.LIBEXEC}/engine-begin": "What a unit does before its engine: which version it is, and room for it.",
+    f"{paths.LIBEXEC}/engine-gate": "What a container runs: it waits until its engine may begin.",
     "/var/cache/llamarig": "Where the engine image is built; root's alone.",
     paths.ETC: "Everything that the agent reads.",
     paths.SPECS: "Specs.",
     paths.COMPOSE: "Compose projects.",
     paths.KEYS: "API keys of services; only root and the engine's account can read them.",
-    paths.HOST_FILE: "What concerns the host as a whole: the default service.",
+    paths.HOST_FILE: "What concerns the host as a whole: the default service, and how long services stay.",
+    paths.DOOR_FILE: "The door: which ports it holds.",
+    paths.DAEMON_FILE: "Where the management API listens.",
+    f"{paths.UNITS}/llamarigd.service": "The daemon, which decides what serves.",
+    f"{paths.UNITS}/llamarig-door.service": "The door: HAProxy with a configuration and an account of its own.",
+    f"{paths.UNITS}/run-llamarig-engines.mount": "The file system, of 1 MiB, in which engines make their sockets.",
+    "/etc/polkit-1/rules.d/50-llamarig.rules": "What the daemon may ask systemd for: to start and stop services.",
     paths.HARDWARE_FILE: "The declared hardware: what the doctor compares with, and what `llamarig tune` sets.",
     f"{paths.SPECS}/<service>.json": "The spec of a service, complete. The agent reads nothing else of the service.",
     f"{paths.COMPOSE}/<service>": "The compose project of a service.",
@@ -33,6 +42,7 @@ _WHAT: Final = {
     f"{paths.KEYS}/<service>.key": "The API key of a service that has one; mounted into its container.",
     f"{paths.UNITS}/{paths.unit('<service>')}": "The unit that runs the compose project in the foreground.",
     f"{paths.UNITS}/{paths.slice_unit('<service>')}": "The cgroup parent of the service's container.",
+    f"{paths.LIBEXEC}/engine-end": "How a unit removes what a run leaves, as soon as Docker is there.",
     f"{paths.LIBEXEC}/engine-stop": "How a unit ends an engine that does not end by itself.",
     "/etc/docker/daemon.json": "The whole configuration of the Docker daemon; nobody else writes it.",
     "/etc/systemd/system/containerd.service.d/llamarig.conf": "Where containerd keeps images.",
@@ -44,13 +54,21 @@ _WHAT: Final = {
     "/etc/modprobe.d/llamarig-nouveau.conf": "Keeps nouveau away from the cards.",
     "/etc/systemd/system/nvidia-persistenced.service.d/llamarig.conf": "Keeps the driver's state without a display.",
     "/etc/systemd/system/llamarig-gpu-tuning.service": "Sets power limits and clock locks at every boot.",
-    "/etc/sysusers.d/llamarig.conf": "The account `llama-engine`, which engines run as.",
+    "/etc/sysusers.d/llamarig.conf": "The accounts of engines, door and daemon.",
     "/etc/tmpfiles.d/llamarig.conf": "The directories below that must be there after every start.",
     "/etc/llamarig/firewall.planned.nft": "The firewall as planned; loaded on trial.",
     f"{paths.UNITS}/llamarig-firewall.service": "Loads the rules that were kept, before the network is up.",
     f"{paths.UNITS}/nftables.service.d/llamarig.conf": "Loads them again after nftables.service flushed all rules.",
     paths.STATE: "What the host remembers.",
-    "/run/llamarig": "What is true until the next start of the host.",
+    paths.DAEMON_STATE: "What the daemon remembers.",
+    paths.VERSIONS: "What services were started with: spec and compose file of each version, for the way back.",
+    paths.RUN: "What is true until the next start of the host.",
+    paths.LOCK: "Held by whoever changes what serves.",
+    paths.RUNNING: "What each container was started with.",
+    paths.ENGINES: "Where engines listen, each in a directory of its own.",
+    paths.GATES: "Which version a service starts with, and whether its engine may begin.",
+    paths.DOOR: "Which engine each port leads to, as links; none where a port is closed.",
+    f"{paths.RUN}/api": "Where the daemon is asked.",
     "{{ models_dir }}": "Model files (`fleet_models_dir`); never removed by llamarig.",
 }
 
@@ -131,21 +149,40 @@ def _everything(root: Path) -> Iterator[Written]:
             "role `firewall`, after a new connection",
             "The firewall that is loaded at every start.",
         ),
-        (f"{paths.STATE}/state.json", user, "0644", _AGENT, "The active service, and a switch under way."),
-        (f"{paths.STATE}/history.jsonl", user, "0644", _AGENT, "Every switch and stop, how it ended and why."),
-        (f"{paths.STATE}/last-good/<service>.json", user, "0644", _AGENT, "Spec and compose file it last served with."),
-        (f"{paths.STATE}/lock", user, "0644", _AGENT, "Held while a switch runs."),
-        (f"{paths.STATE}/engine/current.json", user, "0644", _AGENT, "Files and engine that were last seen to serve."),
-        (f"{paths.STATE}/engine/before.json", user, "0644", _AGENT, "The same of the engine before it."),
-        (f"{paths.STATE}/engine/rollback.json", user, "0644", _AGENT, "A way back that is under way."),
+        (
+            f"{paths.DAEMON_STATE}/state.json",
+            _DAEMON,
+            "0644",
+            "the daemon",
+            "What should be serving, and a switch under way.",
+        ),
+        (
+            f"{paths.DAEMON_STATE}/history.jsonl",
+            _DAEMON,
+            "0644",
+            "the daemon",
+            "Every switch and stop, how it ended and why; the last 2 MiB of it.",
+        ),
+        (f"{paths.DAEMON_STATE}/jobs.json", _DAEMON, "0644", "the daemon", "The last jobs."),
+        (
+            f"{paths.DAEMON_STATE}/memory/<service>.json",
+            _DAEMON,
+            "0644",
+            "the daemon",
+            "What a service allocated when it last came up.",
+        ),
+        (f"{paths.API_KEYS_FILE}", "root:llamarig", "0640", "`llamarig keys`", "Keys of the API, as hashes."),
+        (f"{paths.STATE}/engine/current.json", user, "0644", _ROOT, "Files and engine that were last seen to serve."),
+        (f"{paths.STATE}/engine/before.json", user, "0644", _ROOT, "The same of the engine before it."),
+        (f"{paths.STATE}/engine/rollback.json", user, "0644", _ROOT, "A way back that is under way."),
         (f"{paths.STATE}/engine/speed.json", user, "0644", "`llamarig engine speed`", "How fast each engine served."),
         (f"{paths.STATE}/tuning.json", user, "0644", "`llamarig tune`", "What cards were set to since the start."),
         (
             f"{paths.STATE}/memory/<service>.json",
             user,
             "0644",
-            f"{_AGENT}, `plan --check`",
-            "What a service takes: predicted, estimated by the engine, measured.",
+            "`reconcile`, `plan --check`",
+            "What the engine said that a service takes.",
         ),
         (
             f"{paths.RUNNING}/<service>.json",
@@ -153,6 +190,48 @@ def _everything(root: Path) -> Iterator[Written]:
             "0644",
             "the unit, when it starts",
             "The spec its container runs with.",
+        ),
+        (
+            f"{paths.RUNNING}/<service>.yaml",
+            user,
+            "0644",
+            "the unit, when it starts",
+            "The compose file its container was made of.",
+        ),
+        (
+            f"{paths.VERSIONS}/<service>/<hash>/",
+            user,
+            "0755",
+            "the unit, when it starts",
+            "Spec and compose file of one version.",
+        ),
+        (
+            f"{paths.ENGINES}/<service>/",
+            f"llama-engine:{paths.DOOR_USER}",
+            "2770",
+            "the unit, when it starts",
+            "The engine's socket, and a mark that its container waits at the gate.",
+        ),
+        (
+            f"{paths.GATES}/<service>/",
+            _DAEMON,
+            "0755",
+            "the daemon",
+            "Which version it starts with; `open` where its engine may begin.",
+        ),
+        (
+            f"{paths.DOOR}/<port>.sock",
+            _DAEMON,
+            "link",
+            "the daemon",
+            "Leads to the engine that serves on a port.",
+        ),
+        (
+            paths.DOOR_STATS,
+            f"{paths.DOOR_USER}:{paths.DOOR_USER}",
+            "0660",
+            "the door",
+            "Where the daemon asks which requests are under way.",
         ),
     ):
         yield Written(path, owner, mode, by, what)
@@ -203,7 +282,7 @@ def _entries(node: Any) -> Iterator[dict[str, Any]]:
 def _from_tmpfiles(root: Path) -> Iterator[Written]:
     models = _defaults(root, "host_base")["host_base_models_dir"]
     for line in (root / _TMPFILES).read_text(encoding="utf-8").splitlines():
-        found = re.match(r"d (/\S+|\{\{ \w+ \}\}) +(\d+) (\w+) +(\w+)", line)
+        found = re.match(r"[df] (/\S+|\{\{ \w+ \}\}) +(\d+) (\w+) +(\w+)", line)
         if found:
             path = found[1].replace("{{ models_dir }}", models)
             yield Written(path, f"{found[3]}:{found[4]}", found[2], "role `host_base`", _meaning(found[1]))

@@ -23,10 +23,15 @@ VARIABLES: Final = (
     ("host_hardware", "hardware", "`host_vars`"),
     ("llm_services", "services", "`host_vars`"),
     ("llm_default_service", "default_service", "`host_vars`"),
+    ("llm_minimum_minutes", "minimum_minutes", "`host_vars`"),
+    ("llm_hung_seconds", "hung_seconds", "`host_vars`"),
+    ("llm_crash_limit", "crash_limit", "`host_vars`"),
+    ("llm_crash_window_minutes", "crash_window_minutes", "`host_vars`"),
     ("llm_server_defaults", "server_defaults", "`group_vars/all/fleet.yml`"),
     ("fleet_models_dir", "models_dir", "`group_vars/all/fleet.yml`"),
     ("firewall_enabled", "firewall", "`host_vars`"),
     ("firewall_allow", "allowed", "`host_vars`"),
+    ("agent_api_port", "management_port", "`host_vars`"),
 )
 _EXAMPLES: Final = {
     Hardware: """\
@@ -54,9 +59,11 @@ llm_services:
     port: 8090
     bind: 192.0.2.10
     api_key: "{{ vault_shared_api_key }}"
+    idle_minutes: 30
     server: {ctx_size: 16384, parallel: 2, metrics: false}
 
 llm_default_service: chat
+llm_minimum_minutes: 5
 """,
     Profile: """\
 llm_profiles_small:

@@ -1,4 +1,4 @@
-"""Draw the pictures of the documents from the example inventory: ``python -m llamarig.control.docs_pictures``."""
+"""Draw the pictures of the documents: ``python -m llamarig.control.docs_pictures``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from llamarig.cli.plan import picture
+from llamarig.control.docs_dashboard import SCREENS
 from llamarig.errors import LlamarigError
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 _COMMAND: Final = "python -m llamarig.control.docs_pictures"
-# Each picture: the service that it shows, or all, and the hosts, or all.
-PICTURES: Final[Mapping[str, tuple[str | None, str | None]]] = {
+# Each picture of a plan of the example inventory: the service that it shows, or all, and the hosts, or all.
+_PLANS: Final[Mapping[str, tuple[str | None, str | None]]] = {
     "docs/pictures/two-cards.svg": ("glm-q8", None),
     "docs/pictures/experts-on-the-host.svg": ("gpt-oss", None),
     "docs/pictures/equal-boxes.svg": (None, "office"),
 }
+PICTURES: Final[Mapping[str, object]] = {**_PLANS, **SCREENS}
 
 
 def pictures(root: Path = ROOT) -> dict[Path, str]:
@@ -29,7 +31,8 @@ def pictures(root: Path = ROOT) -> dict[Path, str]:
 
     """
     example = root / "inventories/example"
-    return {root / name: picture(example, service, limit) for name, (service, limit) in PICTURES.items()}
+    plans = {root / name: picture(example, service, limit) for name, (service, limit) in _PLANS.items()}
+    return plans | {root / name: draw() for name, draw in SCREENS.items()}
 
 
 def main() -> None:

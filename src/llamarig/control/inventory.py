@@ -58,6 +58,50 @@ def plan_inventory(inventory: Path, limit: str | None = None) -> dict[str, Plan]
     return dict(sorted(plans.items()))
 
 
+def connections(inventory: Path, limit: str | None = None) -> dict[str, Any]:
+    """Return how Ansible reaches every host of an inventory, by host name; no host is reached.
+
+    A host whose variables cannot be made out has the reason, a LlamarigError, in its place.
+
+    Raises:
+        LlamarigError: with Ansible's words if it could not read the inventory.
+
+    """
+    os.environ.setdefault("ANSIBLE_CONFIG", str(ROOT / "ansible.cfg"))
+    try:
+        from ansible.errors import AnsibleError  # noqa: PLC0415  after its settings are said
+        from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
+
+        found: dict[str, Any] = {}
+        for host, variables, templar in _hosts(DataLoader(), inventory, limit):
+            try:
+                found[host] = _connection(variables, templar)
+            except AnsibleError as error:
+                found[host] = LlamarigError(f"how to reach it cannot be made out: {error}")
+            except LlamarigError as error:
+                found[host] = error
+    except (AnsibleError, SystemExit) as error:
+        raise _unread(inventory, "read", str(error)) from error
+    if not found:
+        raise _unread(inventory, "read", "")
+    return dict(sorted(found.items()))
+
+
+def _connection(variables: dict[str, Any], templar: Any) -> Any:
+    """Return Ansible's own connection to a host, with the options that its variables give it; it is not open."""
+    from ansible import constants  # noqa: PLC0415
+    from ansible.playbook.play_context import PlayContext  # noqa: PLC0415
+    from ansible.plugins.loader import connection_loader  # noqa: PLC0415
+
+    kind = templar.template(variables.get("ansible_connection", "ssh"))
+    connection = connection_loader.get(kind, PlayContext())
+    if connection is None:
+        raise LlamarigError(f"Ansible knows no connection {kind!r}", "let ansible_connection be ssh")
+    options = constants.config.get_plugin_vars("connection", kind.rpartition(".")[2])
+    connection.set_options(var_options={k: templar.template(variables[k]) for k in options if k in variables})
+    return connection
+
+
 def _hosts(loader: Any, inventory: Path, limit: str | None) -> Iterator[tuple[str, dict[str, Any], Any]]:
     """Yield name, variables and templar of each host, as a play of playbooks/plan.yml would have them."""
     from ansible.inventory.manager import InventoryManager  # noqa: PLC0415

@@ -24,9 +24,11 @@ _LAUNCHER: Final = """\
 #!/usr/bin/python3 -IS
 import os, sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "lib"))
-from llamarig.cli.main import main
+from llamarig.{module} import main
 main()
 """
+# The programs of a release, and the module whose main they run.
+_PROGRAMS: Final = {"llamarig": "cli.main", "llamarigd": "daemon.main"}
 
 
 class ReleaseError(LlamarigError):
@@ -66,7 +68,7 @@ class Release:
     @cached_property
     def name(self) -> str:
         """First 12 digits of the hash over lock, sources, launcher, Python and machine."""
-        digest = hashlib.sha256(f"{self.python} {self.machine}\n{_LAUNCHER}".encode())
+        digest = hashlib.sha256(f"{self.python} {self.machine}\n{_LAUNCHER}{_PROGRAMS}".encode())
         digest.update(self.lock.read_bytes())
         for path in self.sources:
             digest.update(f"{path.relative_to(self.root)}\0".encode() + path.read_bytes())
@@ -109,10 +111,11 @@ class Release:
         (library / "llamarig" / "_release.py").write_text(
             f'"""Written by the build."""\n\nRELEASE = "{self.name}"\n', encoding="ascii"
         )
-        launcher = directory / "bin" / "llamarig"
-        launcher.parent.mkdir()
-        launcher.write_text(_LAUNCHER, encoding="ascii")
-        launcher.chmod(0o755)
+        for program, module in _PROGRAMS.items():
+            launcher = directory / "bin" / program
+            launcher.parent.mkdir(exist_ok=True)
+            launcher.write_text(_LAUNCHER.format(module=module), encoding="ascii")
+            launcher.chmod(0o755)
 
     def _pack(self, directory: Path, archive: Path) -> None:
         """Pack reproducibly: sorted names, no times, no owners."""

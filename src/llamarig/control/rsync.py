@@ -75,7 +75,7 @@ def _transport(connection: Any) -> list[str]:
         msg = f"large files go over ssh, and this host has connection {connection.transport}"
         raise TransferError(msg, "let ansible_connection be ssh")
     become = ["--rsync-path=sudo -n rsync"] if connection.become is not None else []
-    return [*become, f"--rsh={shlex.join(_ssh(connection))}"]
+    return [*become, f"--rsh={shlex.join(ssh_command(connection))}"]
 
 
 def _remote(connection: Any, path: str) -> str:
@@ -85,8 +85,8 @@ def _remote(connection: Any, path: str) -> str:
     return f"{user}@{address}:{path}" if user else f"{address}:{path}"
 
 
-def _ssh(connection: Any) -> list[str]:
-    """Return the ssh command that reaches the host as Ansible does, over the connection that it has open."""
+def ssh_command(connection: Any) -> list[str]:
+    """Return the ssh command that reaches a host as Ansible does, over the connection that it has open if it has."""
     option = connection.get_option
     command = [str(option("ssh_executable"))]
     for key in ("ssh_args", "ssh_common_args", "ssh_extra_args"):

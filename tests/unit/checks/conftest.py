@@ -11,6 +11,7 @@ import pytest
 from llamarig.checks.box import Box
 from llamarig.checks.doctor import examine
 from llamarig.checks.result import CheckResult, Status
+from llamarig.errors import LlamarigError
 from llamarig.hardware import machine
 from llamarig.hardware.gpus import RecordedGpus
 from llamarig.runtime.container_probe import Computed
@@ -79,6 +80,20 @@ _FACTS: dict[str, Any] = {
 }
 
 
+class FakeDaemon:
+    """A daemon that answers, unless there is ``trouble``."""
+
+    def __init__(self) -> None:
+        self.trouble: LlamarigError | None = None
+        self.agent: dict[str, Any] = {"version": "0.1.0", "release": None}
+
+    def get(self, path: str) -> dict[str, Any]:
+        assert path == "/status"
+        if self.trouble is not None:
+            raise self.trouble
+        return {"agent": self.agent}
+
+
 class FakeProbe:
     """Containers that compute on every card, but those in ``codes``; ``asked`` is what was asked for."""
 
@@ -103,7 +118,7 @@ class Examined:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.host = Host(root, make_spec("chat", gpus=[ADA, BLACKWELL]), default="chat")
-        self.host.switcher.switch("chat")
+        self.host.switch("chat")
         self.facts = copy.deepcopy(_FACTS)
         self.probe = FakeProbe()
         self.recorded = recorded()
@@ -137,7 +152,8 @@ class Examined:
     def box(self) -> Box:
         host = self.host
         gpus = RecordedGpus(self.recorded)
-        return Box(SpecStore(self.root), host.state, host.units, host.engine, gpus, self.probe)
+        daemon = FakeDaemon()
+        return Box(SpecStore(self.root), host.state, host.units, host.engine, daemon, host.door, gpus, self.probe)
 
     def results(self) -> list[CheckResult]:
         return list(examine(self.box))

@@ -156,7 +156,7 @@ CASES: list[tuple[str, Status, Break, str, str]] = [
         "gpu-in-use",
         Status.FAIL,
         lambda r: r.host.units.stop("chat"),
-        "chat was not looked for: its container does not run",
+        "chat was not looked for: its unit does not run",
         "llamarig logs chat",
     ),
     ("gpu-in-use", Status.FAIL, take_out, f"chat was given {ADA}, not there", "see check gpus"),

@@ -26,7 +26,7 @@ def check(root: Path, *, planned: str | None = "a", kept: str | None = "a") -> C
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
     nothing = cast("Any", None)
-    return check_firewall(Box(SpecStore(root), nothing, nothing, nothing))
+    return check_firewall(Box(SpecStore(root), nothing, nothing, nothing, nothing, nothing))
 
 
 def test_it_is_silent_where_there_is_no_firewall(tmp_path: Path) -> None:

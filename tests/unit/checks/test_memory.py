@@ -5,10 +5,9 @@ from dataclasses import replace
 from llamarig.checks.memory import check_memory_plan
 from llamarig.checks.result import CheckResult, Status
 from llamarig.config.spec import DeviceMemory, HostMemory, Memory, Spec
-from llamarig.daemon.memory import MemoryStore
 from tests.support import make_spec
 from tests.unit.checks.conftest import Examined
-from tests.unit.daemon.judged import parts, record
+from tests.unit.daemon.judged import keep, parts, record
 from tests.unit.hardware.recordings import ADA, BLACKWELL
 from tests.unit.runtime.test_breakdown import recorded
 
@@ -31,7 +30,7 @@ def service(name: str = "chat", first: tuple[int, int, int] = PREDICTED[0], **ch
 def serving(rig: Examined, *specs: Spec) -> Examined:
     """The same host, on which the first of these services serves."""
     rig.host.provision(*specs, default=specs[0].service)
-    rig.host.switcher.switch(specs[0].service)
+    rig.host.switch(specs[0].service)
     return rig
 
 
@@ -63,7 +62,7 @@ def test_a_prediction_that_is_wrong_is_a_warning(rig: Examined) -> None:
 def test_what_runs_now_counts_and_not_what_ran_before(rig: Examined) -> None:
     spec = service()
     serving(rig, spec)
-    MemoryStore(rig.root).write(record(spec, measured=parts((9000, 8, 6), (7, 4, 6), (3, 0, 6))))
+    keep(rig.root, spec, record(spec, measured=parts((9000, 8, 6), (7, 4, 6), (3, 0, 6))))
     assert says(rig, LOG).status is Status.OK
     assert says(rig, []).status is Status.WARN
 
@@ -93,7 +92,7 @@ def test_where_the_driver_counts_memory_of_it_the_log_alone_is_a_warning(rig: Ex
 def test_the_cards_of_a_service_that_does_not_run_are_a_warning(rig: Examined) -> None:
     code = service("code", port=8090)
     serving(rig, service(), code)
-    MemoryStore(rig.root).write(record(code, measured=parts((20, 12, 6))))
+    keep(rig.root, code, record(code, measured=parts((20, 12, 6))))
     found = says(rig, LOG)
     assert found.status is Status.WARN
     assert "code on rtx4090: the running engine does not use it" in found.message
@@ -108,7 +107,7 @@ def test_another_spec_than_the_one_that_runs_is_not_measured_by_it(rig: Examined
 def test_an_estimate_beyond_the_card_is_a_warning(rig: Examined) -> None:
     code = service("code", port=8090)
     serving(rig, service(), code)
-    MemoryStore(rig.root).write(record(code, parts((24000, 8, 6), (7, 4, 6), (3, 0, 6))))
+    keep(rig.root, code, record(code, parts((24000, 8, 6), (7, 4, 6), (3, 0, 6))))
     found = says(rig, LOG)
     assert found.status is Status.WARN
     assert "code on rtx4090: the engine needs 24014 MiB, and the service may take 23552" in found.message
@@ -117,7 +116,7 @@ def test_an_estimate_beyond_the_card_is_a_warning(rig: Examined) -> None:
 def test_without_a_prediction_the_engines_word_is_what_counts(rig: Examined) -> None:
     spec = replace(service(), memory=None).hashed()
     serving(rig, spec)
-    MemoryStore(rig.root).write(record(spec, parts(*PREDICTED)))
+    keep(rig.root, spec, record(spec, parts(*PREDICTED)))
     found = says(rig, LOG)
     assert found.status is Status.OK
     assert "rtx4090 24 MiB (24 estimated)" in found.message

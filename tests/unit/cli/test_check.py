@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Rig:
         return data, click.unstyle("\n".join(lines)), code
 
     def ask_new(self, *, dry: bool = False) -> dict[str, Any]:
-        return check.ask_new(self.root, self.host.switcher, self.said.append, dry=dry)
+        return check.ask_new(self.root, self.said.append, dry=dry)
 
     def used(self, number: int, mib: int) -> None:
         self.nvml["cards"][number]["memory_used_mib"] = mib
@@ -105,8 +106,8 @@ def test_both_figures_are_said_where_the_tool_counts_more_than_a_server_takes(ri
     assert "chat: llama-fit-params itself says 15 MiB for rtx5070ti; 11 is that without the logits" in text
 
 
-def test_what_runs_is_measured_and_remembered(rig: Rig) -> None:
-    rig.host.switcher.switch("chat")
+def test_what_runs_is_measured_and_to_remember_it_is_the_daemons(rig: Rig) -> None:
+    rig.host.switch("chat")
     rig.log = recorded_log("experts_on_cpu")
     rig.host.root.joinpath("proc/41").mkdir(parents=True)
     rig.host.root.joinpath("proc/41/cgroup").write_text("0::/llama-chat.slice/docker-1.scope\n", encoding="ascii")
@@ -116,9 +117,9 @@ def test_what_runs_is_measured_and_remembered(rig: Rig) -> None:
     assert "chat     rtx4090    24         23      24        +0" in text
     assert "chat: on rtx4090 the driver counts 424 MiB, 400 of them beside the buffers, and 400 are planned" in text
     assert data["services"][0]["process_mib"] == {ADA: 424}
+    assert data["services"][0]["record"]["measured"] is not None
     record = MemoryStore(rig.root).read(service())
-    assert record.measured is not None
-    assert record.engine is not None
+    assert (record.measured, record.engine is not None) == (None, True)
 
 
 def test_a_difference_is_a_warning(rig: Rig) -> None:
@@ -188,7 +189,7 @@ def test_cards_without_room_are_left_alone_and_what_is_remembered_stands(rig: Ri
     rig.host.provision(service("code", port=8090))
     rig.judge.answers["code"] = FITS
     rig.check()
-    rig.host.switcher.switch("code")
+    rig.host.switch("code")
     rig.used(0, 23900)
     _, text, code = rig.check("chat")
     assert code == ExitCode.WARNINGS
@@ -203,7 +204,7 @@ def test_strategy_fit_is_asked_about_only_while_its_cards_are_free(rig: Rig) -> 
     rig.judge.answers["fitted"] = FITS
     assert rig.check("fitted")[2] == ExitCode.OK
     assert rig.judge.asked == ["fitted"]
-    rig.host.switcher.switch("chat")
+    rig.host.switch("chat")
     text = rig.check("fitted")[1]
     assert "strategy fit lays it out by what is free, and chat holds its cards" in text
     assert "fitted   rtx4090" in text
@@ -220,6 +221,20 @@ def test_the_playbook_asks_about_what_is_new_and_only_once(rig: Rig) -> None:
     assert rig.ask_new() == {"asked": [], "would_ask": [], "warnings": []}
     assert rig.judge.asked == ["chat"]
     assert rig.said == ["asking the engine about chat"]
+
+
+def test_whoever_holds_the_host_is_waited_for(rig: Rig) -> None:
+    waited: list[float] = []
+    with ExitStack() as held:
+        held.enter_context(rig.host.state.lock())
+
+        def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            if len(waited) == 3:
+                held.close()
+
+        assert check.ask_new(rig.root, rig.said.append, dry=False, sleep=sleep)["asked"] == ["chat"]
+    assert len(waited) == 3
 
 
 def test_in_check_mode_it_says_what_it_would_ask(rig: Rig) -> None:
@@ -245,37 +260,20 @@ def test_a_service_that_cannot_fit_is_refused_again_without_asking_again(rig: Ri
 
 
 def test_a_running_service_whose_new_layout_cannot_fit_goes_on_as_it_was(rig: Rig) -> None:
-    rig.host.switcher.switch("chat")
-    before = below(rig.root, "/etc/llamarig/services.d/chat.json").read_bytes()
+    rig.host.switch("chat")
+    before = rig.host.versions()
     rig.host.units.changes.clear()
     rig.host.provision(service(argv=["--model", "/models/chat.gguf", "--ctx-size", "999999"]))
     rig.judge.answers["chat"] = TOO_LARGE
-    with pytest.raises(TooLargeError, match="chat goes on as it was, and its earlier files are back"):
+    with pytest.raises(TooLargeError, match="what serves goes on: chat"):
         rig.ask_new()
-    assert rig.host.units.changes == []
-    assert below(rig.root, "/etc/llamarig/services.d/chat.json").read_bytes() == before
-    assert rig.host.serving() == ["chat"]
+    assert (rig.host.units.changes, rig.host.versions(), rig.host.serving()) == ([], before, ["chat"])
 
 
 def test_what_the_engine_cannot_say_is_a_warning_and_no_refusal(rig: Rig) -> None:
     rig.judge.answers["chat"] = (Answer.REFUSED, "no such type")
     assert rig.ask_new()["warnings"] == ["chat: the engine gave no estimate (refused): no such type"]
     assert rig.ask_new()["warnings"] == []
-
-
-def test_between_two_services_the_engine_is_asked_once_and_may_refuse(rig: Rig) -> None:
-    judge = check.judge_between(rig.root)
-    judge(service())
-    judge(service())
-    assert rig.judge.asked == ["chat"]
-    rig.judge.answers["chat"] = TOO_LARGE
-    with pytest.raises(TooLargeError):
-        judge(service(port=9000))
-
-
-def test_between_two_services_nobody_waits_for_a_layout_of_the_engines_own(rig: Rig) -> None:
-    check.judge_between(rig.root)(service(argv=["--model", "/models/a.gguf", "--fit", "on"]))
-    assert rig.judge.asked == []
 
 
 def test_only_root_may_ask_the_engine(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,11 +284,11 @@ def test_only_root_may_ask_the_engine(shell: Shell, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_verb_is_a_table_an_envelope_and_an_exit_code(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = FakeJudge(alpha=parts((1, 2, 3)), beta=(Answer.REFUSED, "no such type"))
+    judge = FakeJudge(alpha=parts((1, 2, 3)), beta=(Answer.REFUSED, "no such type"), gamma=parts((1, 2, 3)))
     monkeypatch.setattr(check, "DockerJudge", lambda *_: judge)
     result = shell("plan", "--check")
     assert result.exit_code == ExitCode.UNHEALTHY
-    assert "asking the engine about alpha (1 of 2)" in result.stderr
+    assert "asking the engine about alpha (1 of 3)" in result.stderr
     assert "beta: the engine gave no estimate (refused): no such type" in result.stdout
     data = shell.json("plan", "alpha", "--check")["data"]
     assert [told["service"] for told in data["services"]] == ["alpha"]
@@ -305,17 +303,17 @@ def test_an_inventory_has_no_engine_to_ask(shell: Shell, tmp_path: Path) -> None
 def test_the_playbooks_last_word_asks_first_and_refuses_before_anything_starts(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = FakeJudge(alpha=parts((1, 2, 3)), beta=parts((4000, 2, 3)))
+    judge = FakeJudge(alpha=parts((1, 2, 3)), beta=parts((4000, 2, 3)), gamma=parts((1, 2, 3)))
     monkeypatch.setattr(check, "DockerJudge", lambda *_: judge)
     result = shell.json("reconcile")
     assert (
-        "rig01, service 'beta': host: the engine needs 4005 MiB, and the service may take 1024"
+        "rig01, service 'beta': host: the engine needs 4005 MiB, and the service may take 1014"
         in (result["error"]["message"])
     )
-    assert shell.host.units.changes == []
+    assert (shell.host.units.changes, shell.daemon.asked) == ([], [])
     judge.answers["beta"] = parts((1, 2, 3))
-    shell.host.provision(make_spec("beta", port=8091))
+    shell.host.provision(make_spec("beta", memory_mib=1100))
     data = shell.json("reconcile")["data"]
     assert data["judge"] == {"asked": ["beta"], "would_ask": [], "warnings": []}
-    assert data["active"] == "alpha"
+    assert data["active"] == ["alpha"]
     assert shell.json("reconcile", "--check")["data"]["judge"]["would_ask"] == []

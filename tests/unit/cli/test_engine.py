@@ -11,21 +11,23 @@ from typing import Any
 
 import pytest
 
+from llamarig.cli import waiting
 from llamarig.config import paths
 from llamarig.config.spec import Spec
 from llamarig.daemon.generation import MARK
-from llamarig.daemon.memory import Judged, MemoryStore
+from llamarig.daemon.memory import Judged
 from llamarig.errors import ExitCode
 from llamarig.runtime.completions import Completion
 from llamarig.runtime.engine import EngineError
 from llamarig.runtime.fit_params import Answer, JudgeError
 from llamarig.runtime.images import Docker, DockerError, Image
+from llamarig.runtime.management import Job
 from llamarig.runtime.trials import PLACE
 from llamarig.trial.report import Check, Report, Status
 from llamarig.trial.trial import Trial
 from tests.support import below, make_spec
 from tests.unit.cli.conftest import Shell
-from tests.unit.daemon.judged import PLANNED, parts, record
+from tests.unit.daemon.judged import PLANNED, keep, parts, record
 
 OLD, NEW, OTHER = (f"llamarig/llama-cpp:{name}" for name in ("old", "new", "other"))
 
@@ -106,7 +108,8 @@ def upgraded(shell: Shell, docker: PlayedDocker, monkeypatch: pytest.MonkeyPatch
 
 def plan(shell: Shell, image: str) -> None:
     root = shell.host.root
-    shell.host.provision(*(make_spec(name, image=image) for name in ("alpha", "beta")), default="alpha")
+    ports = {"alpha": 8080, "beta": 8080, "gamma": 8090}
+    shell.host.provision(*(make_spec(name, image=image, port=port) for name, port in ports.items()), default="alpha")
     below(root, paths.UNITS).mkdir(parents=True, exist_ok=True)
     below(root, f"{paths.UNITS}/llama-alpha.service").write_text(f"{MARK}\n# {image}\n")
     engine = {"schema_version": 1, "default_service": "alpha", "engine": {"image": image}}
@@ -124,6 +127,39 @@ def refused(shell: Shell, code: ExitCode, *words: str) -> str:
     assert result.exit_code == code, result.output
     assert "remedy: " in result.stderr
     return result.stderr
+
+
+def test_a_rollback_without_the_daemon_touches_nothing(upgraded: Shell) -> None:
+    before = upgraded.files()
+    upgraded.daemon.kill()
+    assert "llamarigd does not answer" in refused(upgraded, ExitCode.DAEMON_GONE, "rollback")
+    assert upgraded.files() == before
+
+
+def test_ctrl_c_during_a_rollback_undoes_it(upgraded: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    show, seen = waiting.Showing.show, list[str]()
+
+    def shown(self: waiting.Showing, job: Job) -> None:
+        show(self, job)
+        seen.append(job["id"])
+        if seen.count(job["id"]) == 1 and len(set(seen)) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(waiting.Showing, "show", shown)
+    assert "KeyboardInterrupt; alpha serves again" in refused(upgraded, ExitCode.INTERRUPTED, "rollback")
+    running = json.loads(below(upgraded.host.root, f"{paths.RUNNING}/alpha.json").read_text())
+    assert running["image"] == NEW
+    assert json.loads(below(upgraded.host.root, f"{paths.SPECS}/alpha.json").read_text())["image"] == NEW
+
+
+def test_a_trial_that_is_under_way_is_ended(
+    shell: Shell, docker: PlayedDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert docker.removed == []
+    assert data_of(shell, "end-trial") == {"changed": False}
+    monkeypatch.setattr("llamarig.runtime.trials.end_trial", lambda _: True)
+    assert shell("engine", "end-trial").stdout == "the trial of an engine was ended\n"
+    assert "end-trial" not in shell("engine", "--help").stdout
 
 
 @pytest.mark.parametrize("verb", ["list", "trial", "rollback", "prune", "speed"])
@@ -225,7 +261,7 @@ def test_speed_against_the_engine_of_before_says_whether_it_is_slower(
     well = upgraded("engine", "speed", "--against", NEW)
     assert well.exit_code == ExitCode.OK
     assert f"46 tokens/s with {OLD}, 50 with {NEW} (-8.0 %, -10 % is the most)" in well.stdout
-    monkeypatch.setattr("llamarig.cli.engine._MORE_SECONDS", 0)
+    monkeypatch.setattr("llamarig.cli.speed._MORE_SECONDS", 0)
     server = measured(monkeypatch, 44.0)
     slow = upgraded("engine", "speed", "--against", NEW, "--json")
     assert slow.exit_code == ExitCode.UNHEALTHY
@@ -290,7 +326,7 @@ def test_a_trial_is_held_against_what_serves_with_every_service(upgraded: Shell,
     assert result.exit_code == ExitCode.OK
     (trial,) = tried
     assert (trial.candidate, trial.against, trial.slower_percent) == (OTHER, NEW, 10)
-    assert [spec.service for spec in trial.specs] == ["alpha", "beta"]
+    assert [spec.service for spec in trial.specs] == ["alpha", "beta", "gamma"]
     assert [spec.service for spec in trial.running] == ["alpha"]
     assert "short-prompt: …" in result.stderr
     assert "ok       version: 0.7.0" in result.stdout
@@ -322,7 +358,7 @@ def test_a_trial_that_failed_names_the_checks_and_exits_so(upgraded: Shell, trie
         (("--image", "llamarig/llama-cpp:none"), ExitCode.NOT_FOUND, "is not on this host"),
         (("--image", OTHER, "--against", "llamarig/llama-cpp:none"), ExitCode.NOT_FOUND, "is not on this host"),
         (("--image", NEW), ExitCode.FAILED, "is the engine that it would be held against"),
-        (("--image", OTHER, "--service", "gamma"), ExitCode.NOT_FOUND, "runs no service 'gamma'"),
+        (("--image", OTHER, "--service", "delta"), ExitCode.NOT_FOUND, "runs no service 'delta'"),
     ],
 )
 @pytest.mark.usefixtures("tried")
@@ -343,10 +379,10 @@ def test_an_engine_that_last_served_stands_for_one_that_does_not_now(upgraded: S
 
 
 def test_a_trial_changes_nothing_on_the_host(upgraded: Shell, tried: list[Trial]) -> None:
-    before = upgraded.host.files()
+    before = upgraded.files()
     upgraded("engine", "trial", "--image", OTHER)
     assert len(tried) == 1
-    after = upgraded.host.files()
+    after = upgraded.files()
     assert after.pop(PLACE.lstrip("/")) == b""
     assert after == before
 
@@ -365,7 +401,7 @@ def test_a_trial_that_is_ended_says_so(upgraded: Shell, monkeypatch: pytest.Monk
 def test_a_trial_asks_the_remembered_word_of_the_engine_that_serves(upgraded: Shell, tried: list[Trial]) -> None:
     upgraded("engine", "trial", "--image", OTHER)
     spec = make_spec("alpha", image=NEW)
-    MemoryStore(upgraded.host.root).write(record(spec, parts(PLANNED[2])))
+    keep(upgraded.host.root, spec, record(spec, parts(PLANNED[2])))
     known = tried[0].old(spec)
     assert isinstance(known, Judged)
     assert known.answer is Answer.ESTIMATED

@@ -189,6 +189,6 @@ def test_owned_arguments_are_those_that_no_setting_brought() -> None:
 def test_settings_are_told_from_owned_arguments_in_what_the_planner_writes(server: dict[str, Any]) -> None:
     spec = planned(server=server)
     found = owned(spec)
-    assert [item.option for item in found] == ["model", "host", "port", "log-jsonl", "device", "gpu-layers", "fit"]
+    assert [item.option for item in found] == ["model", "host", "log-jsonl", "device", "gpu-layers", "fit"]
     assert all(item.why == OWNED[item.option] for item in found)
     assert found[0].value == "/models/small.gguf"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from llamarig.cli.main import _stores, main
+from llamarig.cli.main import main
+from llamarig.cli.models import _stores
 from llamarig.config.catalogue import Profile
 from llamarig.errors import ExitCode
 from llamarig.lab.models import MODELS, write_model
@@ -145,7 +146,7 @@ def test_a_vision_projector_comes_along(shell: Shell, hub: Site, model: Path) ->
 def test_a_model_in_the_models_directory_of_this_host_names_no_source(
     shell: Shell, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamarig.cli.main._stores", lambda: (str(model.parent),))
+    monkeypatch.setattr("llamarig.cli.models._stores", lambda: (str(model.parent),))
     _, catalogue = printed(shell, str(model), "--profile")
     ((record,),) = (part.values() for part in catalogue.values())
     assert record["files"][0].keys() == {"name", "bytes", "sha256"}

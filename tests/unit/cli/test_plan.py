@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -54,16 +55,21 @@ def test_plan_of_a_host_without_services_says_so_and_is_no_error(shell: Shell) -
 def test_plan_as_json_is_the_specs_and_what_leaves(shell: Shell) -> None:
     shell("switch", "alpha")
     data = shell.json("plan")["data"]
-    assert [(item["service"], item["leaves"]) for item in data["specs"]] == [("alpha", []), ("beta", ["alpha"])]
-    assert (data["default_service"], data["together"], data["incomplete"]) == ("alpha", [], [])
+    assert [(item["service"], item["leaves"]) for item in data["specs"]] == [
+        ("alpha", []),
+        ("beta", ["alpha"]),
+        ("gamma", []),
+    ]
+    together = [["alpha", "gamma"], ["beta", "gamma"]]
+    assert (data["default_service"], data["together"], data["incomplete"]) == ("alpha", together, [])
     (one,) = shell.json("plan", "beta")["data"]["specs"]
     assert one == data["specs"][1]
 
 
 def test_plan_touches_nothing(shell: Shell) -> None:
-    before = shell.host.files()
+    before = shell.files()
     shell("plan", "beta")
-    assert (shell.host.files(), shell.host.units.changes) == (before, [])
+    assert (shell.files(), shell.host.units.changes) == (before, [])
 
 
 def test_every_card_and_the_host_has_a_bar(shell: Shell) -> None:
@@ -87,10 +93,10 @@ def test_what_was_considered_is_said_in_full(shell: Shell) -> None:
     assert "considered   A on rtx-4090: does not fit\n             C: does not fit either\n" in text
 
 
-def test_services_that_fit_side_by_side_are_named_and_no_switch_is_promised(shell: Shell) -> None:
+def test_services_that_may_be_active_together_are_named(shell: Shell) -> None:
     provision(shell, laid("left", LARGE), laid("right", SMALL, port=8091), laid("both", LARGE, SMALL, port=8092))
     text = shell("plan").stdout
-    assert "Side by side:\n  left + right\n  One service is active at a time, also where more would fit.\n" in text
+    assert "Side by side:\n  left + right\n" in text
     assert ["left", "right"] in shell.json("plan")["data"]["together"]
     assert "fits beside  right\n" in shell("plan", "left").stdout
     assert "fits beside  none of the other services\n" in shell("plan", "both").stdout
@@ -104,15 +110,40 @@ def test_very_many_sets_are_counted_not_listed(shell: Shell) -> None:
     assert len(shell.json("plan")["data"]["together"]) == 15
 
 
-def test_what_leaves_is_what_the_switch_stops_and_the_budget_says_whether_it_must(shell: Shell) -> None:
+def test_services_on_one_port_take_turns_and_are_never_side_by_side(shell: Shell) -> None:
+    one, two, three = laid("one", SMALL), laid("two", LARGE), laid("three", port=8091)
+    provision(shell, one, two, three)
+    text = shell("plan").stdout
+    assert "Side by side:\n  one + three\n  three + two\n  one and two take turns on port 8080.\n" in text
+    assert shell.json("plan")["data"]["together"] == [["one", "three"], ["three", "two"]]
+    assert "fits beside  three\n" in shell("plan", "one").stdout
+    provision(shell, one, two)
+    assert "No two of these services may be active together.\n" in shell("plan").stdout
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["daemon", "files"])
+def test_what_leaves_is_what_shares_the_port_or_takes_the_memory(shell: Shell, dead: bool) -> None:
     provision(shell, laid("left", LARGE), laid("right", SMALL, port=8091), laid("both", LARGE, SMALL, port=8092))
+    shell.host.provision(laid("turn", SMALL, port=8080))
     shell("switch", "left")
-    beside, instead = shell("plan", "right").stdout, shell("plan", "both").stdout
-    assert "what leaves  left\n             side by side they would fit. One service is active" in beside
+    if dead:
+        shell.daemon.kill()
+    assert "what leaves  nothing\n" in shell("plan", "right").stdout
+    assert "what leaves  left\n             it takes turns with left on port 8080\n" in shell("plan", "turn").stdout
+    instead = shell("plan", "both").stdout
     assert "what leaves  left\n             side by side they do not fit: rtx-4090 has 23.39 GiB" in instead
     specs = {item["service"]: item for item in shell.json("plan")["data"]["specs"]}
-    assert (specs["right"]["leaves"], specs["right"]["must_leave"]) == (["left"], [])
+    assert (specs["right"]["leaves"], specs["right"]["must_leave"]) == ([], [])
     assert (specs["both"]["leaves"], specs["both"]["must_leave"]) == (["left"], ["left"])
+    assert (specs["turn"]["leaves"], specs["turn"]["same_port"]) == (["left"], ["left"])
+
+
+def test_a_switch_that_would_be_refused_is_said_with_the_reason(shell: Shell) -> None:
+    policy = {"default_service": "alpha", "services": {"alpha": {"pinned": True, "idle_seconds": None}}}
+    below(shell.host.root, paths.HOST_FILE).write_text(json.dumps({"policy": policy}), encoding="utf-8")
+    shell("switch", "alpha")
+    assert "what leaves  a switch to it would be refused: beta has room only where" in shell("plan", "beta").stdout
+    assert "alpha stops, which is pinned" in shell.json("plan", "beta")["data"]["specs"][0]["refused"]
 
 
 def test_a_card_of_which_only_the_uuid_is_known_is_called_by_its_name(shell: Shell) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from llamarig.config import paths
 from llamarig.control.release import Release, ReleaseError
-from tests.support import ROOT, make_spec, provision
+from tests.support import ROOT, below, make_spec, provision
 
 Change = Callable[[Path], object]
 
@@ -122,8 +123,15 @@ def test_a_release_is_the_same_bytes_wherever_it_is_built_and_works_on_its_own(r
     host = tmp_path / "host"
     provision(host, make_spec("alpha"))
     command = [sys.executable, "-IS", str(tmp_path / "release" / "bin" / "llamarig")]
+    environment = {**os.environ, "LLAMARIG_ROOT": str(host)}
     for words in (["version", "--json"], ["plan", "alpha", "--json"], ["history", "--json"], ["doctor", "--help"]):
-        environment = {**os.environ, "LLAMARIG_ROOT": str(host)}
         done = subprocess.run([*command, *words], capture_output=True, text=True, check=True, env=environment)
         if words[0] == "version":
             assert json.loads(done.stdout)["data"]["release"] == release(root, python).name
+    # The daemon has everything that it imports; where it may not listen it ends at once.
+    place = below(host, paths.READ_SOCKET)
+    place.parent.mkdir(parents=True)
+    place.touch()
+    command[-1] += "d"
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, "llamarigd cannot serve" in done.stderr) == (1, True), done.stderr
