@@ -45,4 +45,4 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
         result: dict[str, Any] = self._execute_module(
             module_name="agent_release", module_args=arguments, task_vars=task_vars
         )
-        return result
+        return {**result, "release": arguments["release"]}

@@ -25,6 +25,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
         super().run(tmp, task_vars)
         host = (task_vars or {}).get("inventory_hostname", "?")
         sources = {entry["name"]: entry.get("path") for entry in self._task.args["files"]}
+        digests = {entry["name"]: entry["sha256"] for entry in self._task.args["files"]}
         fetched: list[str] = []
         pushed: set[str] = set()
         before: list[tuple[str, int]] = []
@@ -51,7 +52,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible is not typed
                 share = 100 * item["done"] / item["bytes"]
                 size = f"{item['done'] / 2**30:.2f} of {item['bytes'] / 2**30:.2f} GiB"
                 display.display(f"  {host}: {item['name']}: {size} ({share:.0f} %)")
-            for name in result["pushes"]:
+            # Two names of the same bytes come one after the other: what is under way is called by its checksum.
+            for name in {digests[name]: name for name in reversed(result["pushes"])}.values():
                 if name in pushed:
                     return {
                         **result,

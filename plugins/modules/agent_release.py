@@ -53,6 +53,7 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 needed: {description: Whether the archive must be sent., returned: always, type: bool}
+release: {description: The release that is current after., returned: always, type: str}
 previous: {description: The release that was current before., returned: always, type: str}
 """
 

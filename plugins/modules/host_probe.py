@@ -66,6 +66,7 @@ machine: {description: The machine architecture., returned: success, type: str}
 facts: {description: What C(llamarig.hardware.machine) reads., returned: success, type: dict}
 packages: {description: Every installed package; roles call apt only where one of theirs is missing., type: list}
 images: {description: The images asked for that are there., type: list}
+services: {description: Services whose units llamarig wrote there., returned: success, type: list}
 firewall: {description: Ports of SSH, and whether planned rules are yet to be loaded., returned: success, type: dict}
 """
 
@@ -88,6 +89,13 @@ def _images(module: AnsibleModule) -> list[str]:
         return []
     look = [docker, "image", "inspect", "--format", "ok"]
     return [image for image in module.params["images"] if module.run_command([*look, image])[0] == 0]
+
+
+def _services() -> list[str]:
+    """Return the services whose units are there; those that somebody else wrote are nobody's business here."""
+    units = (unit for unit in Path("/etc/systemd/system").glob("llama-*.service") if unit.is_file())
+    own = [unit for unit in units if "# Written by llamarig" in unit.read_text(encoding="utf-8", errors="replace")]
+    return sorted(unit.stem.removeprefix("llama-") for unit in own)
 
 
 def _problems(params: dict[str, Any], system: str, machine: str, memory: int | None) -> list[str]:
@@ -137,6 +145,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         system=f"{name}_{version.replace('.', '_')}",
+        services=_services(),
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         machine=machine,
         packages=sorted(facts["packages"]),

@@ -61,7 +61,9 @@ def main() -> None:
             module.exit_json(changed=params["changes"], data={}, skipped_reason="the agent is not deployed yet")
         module.fail_json(msg=f"{COMMAND} is missing: run the agent role first")
     checking = ["--check"] if module.check_mode and params["changes"] else []
-    code, out, err = module.run_command([COMMAND, *params["argv"], *checking, "--json"])
+    code, out, err = module.run_command(
+        [COMMAND, *params["argv"], *checking, "--json"], environ_update={"LLAMARIG_ORIGIN": "playbook"}
+    )
     try:
         envelope = json.loads(out)
     except ValueError:

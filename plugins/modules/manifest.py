@@ -63,7 +63,8 @@ options:
   units:
     description:
       - Units with V(name), and V(enabled) and V(active) as booleans where the role decides them.
-      - With V(restart_on), a unit that runs is restarted when one of these paths changed in this pass.
+      - With V(restart_on), a unit that runs is restarted when one of these paths changed in this pass; with
+        V(reload_on), it is told to read them anew.
     type: list
     elements: dict
     default: []
@@ -82,7 +83,7 @@ EXAMPLES = r"""
 RETURN = r"""
 changed_paths: {description: Paths written or given other attributes., returned: always, type: list}
 removed_paths: {description: Paths removed., returned: always, type: list}
-changed_units: {description: Units enabled, disabled, started, stopped or restarted., returned: always, type: list}
+changed_units: {description: What units were told, as C(verb unit)., returned: always, type: list}
 """
 
 _ATTRIBUTES = {
@@ -249,14 +250,18 @@ class Manifest:
             active = state.get("ActiveState") in ("active", "activating", "reloading")
             self._unit(entry["name"], entry["enabled"], enabled, ("enable", "disable"))
             self._unit(entry["name"], entry["active"], active, ("start", "stop"))
-            if active and entry["active"] and self._restart_is_due(entry["restart_on"], state):
+            if not (active and entry["active"]):
+                continue
+            if self._is_due(entry["restart_on"], state.get("ActiveEnterTimestamp", "")):
                 self._unit(entry["name"], wanted=True, present=False, verbs=("restart", ""))
+            elif self._is_due(entry["reload_on"], state.get("StateChangeTimestamp", "")):
+                self._unit(entry["name"], wanted=True, present=False, verbs=("reload", ""))
 
-    def _restart_is_due(self, paths: list[str], state: dict[str, str]) -> bool:
+    def _is_due(self, paths: list[str], read: str) -> bool:
         """Tell whether the unit runs with what the paths held before, be it that an earlier run broke off."""
         if set(paths) & {*self.changed, *self.removed}:
             return True
-        since = float(state.get("ActiveEnterTimestamp", "").lstrip("@") or 0)
+        since = float(read.lstrip("@") or 0)
         # systemd says whole seconds: a path of the same second was there first, or it would be restarted for ever.
         return since > 0 and any(os.path.exists(path) and os.stat(path).st_mtime > since + 1 for path in paths)
 
@@ -272,7 +277,7 @@ class Manifest:
     def _states(self, names: list[str]) -> dict[str, dict[str, str]]:
         if not names:
             return {}
-        properties = "Id,UnitFileState,ActiveState,NeedDaemonReload,ActiveEnterTimestamp"
+        properties = "Id,UnitFileState,ActiveState,NeedDaemonReload,ActiveEnterTimestamp,StateChangeTimestamp"
         code, out, _ = self.module.run_command(
             ["systemctl", "show", "--timestamp=unix", f"--property={properties}", *names]
         )
@@ -376,6 +381,7 @@ def main() -> None:
                     "enabled": {"type": "bool"},
                     "active": {"type": "bool"},
                     "restart_on": {"type": "list", "elements": "path", "default": []},
+                    "reload_on": {"type": "list", "elements": "path", "default": []},
                 },
             },
         },

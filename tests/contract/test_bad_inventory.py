@@ -38,7 +38,7 @@ llm_services: []
 # Host, service and key as they stand in the output, and a word of the remedy.
 PROBLEMS = (
     ("gpu01, service 'chat': profile: there is no profile 'nowhere'", "group_vars/all/models/"),
-    ("gpu01, service 'code': port: services 'chat' and 'code' both claim port 8080", "a port of its own"),
+    ("gpu01, service 'code': bind: services 'chat' and 'code' share port 8080", "a port of its own"),
     ("gpu01, service 'code': bind: 0.0.0.0 is reachable from the network", "set api_key"),
     ("gpu01, service 'code': server.ctx_siez: llama-server has no option --ctx-siez", "ctx_size"),
     ("gpu02: host_hardware.cpu_threads: is missing", "add cpu_threads"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llamarig.config.host import HostIntent
 from tests.contract.tree import PLAYBOOKS, ROLES, ROOT, load, tasks_of
 
 MAIN_LINES = 20
@@ -93,6 +94,14 @@ def test_defaults_are_those_of_the_argument_specs(role: Path) -> None:
     assert defaults == {name: option["default"] for name, option in options.items() if "default" in option}
     undecided = [name for name, option in options.items() if "default" not in option and not option.get("required")]
     assert undecided == [], "an option has a default or is required"
+
+
+@pytest.mark.parametrize(
+    ("role", "variable", "field"),
+    [("agent", "agent_api_port", "management_port"), ("firewall", "firewall_enabled", "firewall")],
+)
+def test_what_the_planner_reads_too_has_one_default(role: str, variable: str, field: str) -> None:
+    assert load(ROOT / f"roles/{role}/defaults/main.yml")[variable] == HostIntent.model_fields[field].default
 
 
 @each_role

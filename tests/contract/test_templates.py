@@ -76,7 +76,8 @@ def test_a_template_is_short_and_flat(path: Path) -> None:
 def test_a_template_says_who_wrote_the_file(path: Path) -> None:
     if not path.name.endswith(".json.j2"):
         first = "".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:2])
-        assert f"# Written by llamarig, role {path.parent.name}" in first
+        comment = "//" if path.name.endswith(".rules.j2") else "#"
+        assert f"{comment} Written by llamarig, role {path.parent.name}" in first
 
 
 def given() -> dict[str, set[str]]:
