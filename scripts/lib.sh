@@ -44,6 +44,9 @@ control_packages() {
 # silicon_packages: what builds the played driver and the signed archives, for the lab and for the unit tests.
 silicon_packages() { printf '%s\n' gcc libc6-dev gpg gpg-agent; }
 
+# door_packages: the door itself, for its tests.
+door_packages() { echo haproxy; }
+
 lab_packages() {
   printf '%s\n' mmdebstrap iptables
   # A Docker from elsewhere is left alone; Debian 13 has the command in a package of its own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -46,8 +47,33 @@ class Box:
         return {**envelope, "exit": done.returncode}
 
     def active(self) -> str | None:
-        name: str | None = self.llamarig("status")["data"]["active"]
+        name: str | None = self.llamarig("status")["data"]["model"]
         return name
+
+    def serves(self) -> bool:
+        """Whether the active service is well, and nothing is under way."""
+        data = self.llamarig("status")["data"]
+        return bool(data["active"]) and data["active"][0]["health"] == "ok" and data.get("job") is None
+
+    def engines(self) -> list[str]:
+        """Services whose engines run."""
+        return sorted(re.findall(r"--alias (\S+)", self.run("ps -C llama-server -o args= || true")))
+
+    def waiting(self) -> list[str]:
+        """Services whose units run and whose gates are shut: their containers wait, and no engine has begun."""
+        look = (
+            "for unit in $(systemctl list-units --plain --no-legend --state=active 'llama-*.service' | cut -d' ' -f1);"
+            " do name=${unit#llama-}; name=${name%.service};"
+            " [ -e /run/llamarig/gates/$name/open ] || echo $name; done"
+        )
+        return self.run(look).split()
+
+    def only(self, *services: str) -> bool:
+        """Whether these have engines and nobody else does, and at most one container more is there, which waits."""
+        waiting = [name for name in self.waiting() if name not in services]
+        there = sorted(self.run("sudo docker ps --all --format '{{.Names}}'").split())
+        expected = sorted(f"llama-{name}" for name in (*services, *waiting))
+        return self.engines() == sorted(services) and len(waiting) <= 1 and there == expected
 
     def answers(self, port: int, key: str = "") -> str:
         body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8, "temperature": 0})

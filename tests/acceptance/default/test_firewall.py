@@ -10,7 +10,8 @@ import pytest
 from tests.acceptance.box import LAB, Box, changes, playbook
 
 HOST_PORT, PUBLISHED_PORT = 9200, 8095
-ENGINE = "llama-dense"
+# Engines have no network: the rules are for what else runs on a host.
+STRANGER = "stranger"
 
 
 def reaches(box: Box, host: str, port: int) -> bool:
@@ -33,20 +34,22 @@ def strangers(alpha: Box) -> Iterator[None]:
     """A program and a container on alpha that answer on every address, and that nobody declared."""
     alpha.run(f"sudo systemd-run --quiet --unit=stranger python3 -m http.server {HOST_PORT}")
     look = "sudo docker inspect --format"
-    image = alpha.run(f"{look} '{{{{.Config.Image}}}}' {ENGINE}")
-    options = f"--publish {PUBLISHED_PORT}:8080 --volume /srv/llamarig/models:/models:ro"
+    image = alpha.run(f"{look} '{{{{.Config.Image}}}}' llama-dense")
+    # A network of its own, as compose makes them: Docker resolves names there.
+    alpha.run("sudo docker network create strangers")
+    options = f"--network strangers --publish {PUBLISHED_PORT}:8080 --volume /srv/llamarig/models:/models:ro"
     engine = "--model /models/lab/tiny-dense.gguf --host 0.0.0.0 --port 8080"
-    alpha.run(f"sudo docker run --detach --restart always --name stranger {options} {image} {engine}")
+    alpha.run(f"sudo docker run --detach --restart always --name {STRANGER} {options} {image} {engine}")
     alpha.wait_until("the container answers", lambda: reaches(alpha, "127.0.0.1", PUBLISHED_PORT))
     yield
-    alpha.run("sudo docker rm --force stranger; sudo systemctl stop stranger")
+    alpha.run(f"sudo docker rm --force {STRANGER}; sudo docker network rm strangers; sudo systemctl stop stranger")
 
 
 @pytest.fixture
 def inside(alpha: Box, beta: Box) -> Iterator[str]:
-    """The engine's own address, with beta knowing the way to it."""
+    """The container's own address, with beta knowing the way to it."""
     network = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    address = alpha.run(f"sudo docker inspect --format '{network}' {ENGINE}")
+    address = alpha.run(f"sudo docker inspect --format '{network}' {STRANGER}")
     beta.run(f"sudo ip route replace {address} via $(getent ahostsv4 alpha | head -1 | cut -d' ' -f1)")
     yield address
     beta.run(f"sudo ip route del {address}")
@@ -89,16 +92,16 @@ def test_containers_reach_the_network_and_resolve_names(alpha: Box) -> None:
     # Docker passes on no name without a dot, so beta is called by its full one.
     beta = alpha.run("getent hosts $(getent ahostsv4 beta | head -1 | cut -d' ' -f1)").split()[1]
     assert "." in beta
-    outwards = f"sudo docker exec {ENGINE} timeout 3 bash -c ': </dev/tcp/{beta}/8080'"
+    outwards = f"sudo docker exec {STRANGER} timeout 3 bash -c ': </dev/tcp/{beta}/8080'"
     assert alpha.attempt(outwards).returncode == 0
 
 
 def test_to_the_host_a_container_is_a_stranger(alpha: Box) -> None:
     gateway = alpha.run(
-        f"sudo docker inspect --format '{{{{range .NetworkSettings.Networks}}}}{{{{.Gateway}}}}{{{{end}}}}' {ENGINE}"
+        f"sudo docker inspect --format '{{{{range .NetworkSettings.Networks}}}}{{{{.Gateway}}}}{{{{end}}}}' {STRANGER}"
     )
     for port, open_ in ((80, True), (HOST_PORT, False)):
-        call = f"sudo docker exec {ENGINE} timeout 3 bash -c ': </dev/tcp/{gateway}/{port}'"
+        call = f"sudo docker exec {STRANGER} timeout 3 bash -c ': </dev/tcp/{gateway}/{port}'"
         assert (alpha.attempt(call).returncode == 0) is open_
 
 

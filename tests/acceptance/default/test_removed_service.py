@@ -7,7 +7,7 @@ import json
 from tests.acceptance.box import Box, changes, playbook
 
 DENSE = {"name": "dense", "profile": "tiny-dense", "strategy": "cpu", "port": 8080}
-MOE = {"name": "moe", "profile": "tiny-moe", "strategy": "cpu", "port": 8090}
+MOE = {"name": "moe", "profile": "tiny-moe", "strategy": "cpu", "port": 8080}
 
 
 def site(services: list[dict[str, object]]) -> tuple[int, str]:
@@ -37,9 +37,9 @@ def test_a_bad_change_of_the_active_service_goes_back_to_what_served(alpha: Box)
     bad = {**MOE, "server": {"ctx_size": 512, "override_kv": "bogus"}}
     code, output = site([DENSE, bad])
     assert code != 0
-    assert "moe with its previous spec serves again" in output
+    assert "moe serves again" in output
     assert alpha.active() == "moe"
-    assert len(set(alpha.answers(8090))) > 1
+    assert len(set(alpha.answers(8080))) > 1
 
 
 def test_removed_services_leave_nothing_and_the_default_serves(alpha: Box) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from tests.acceptance.box import Box
 
 
@@ -32,7 +33,10 @@ def test_the_container_is_hardened(alpha: Box) -> None:
     assert host["RestartPolicy"]["Name"] in ("no", "")
     assert host["Memory"] == 1536 * 2**20
     assert host["CgroupParent"] == "llama-dense.slice"
-    assert [mount["RW"] for mount in info["Mounts"] if mount["Type"] == "bind"] == [False]
+    assert host["NetworkMode"] == "none"
+    assert info["NetworkSettings"]["Ports"] in (None, {})
+    # It may write where it listens, and nowhere else.
+    assert [mount["Destination"] for mount in info["Mounts"] if mount["RW"]] == ["/run/llamarig"]
 
 
 def test_the_process_itself_has_no_capability_and_cannot_gain_one(alpha: Box) -> None:
@@ -77,10 +81,31 @@ def test_the_key_is_nowhere_to_be_read(beta: Box) -> None:
     assert beta.attempt(f"sudo journalctl | grep -v sshd | grep -F {key}").returncode == 1
 
 
-def test_units_are_sound_and_only_the_active_one_starts_with_the_host(alpha: Box) -> None:
-    alpha.run("sudo systemd-analyze verify --recursive-errors=yes /etc/systemd/system/llama-*.service")
-    enabled = alpha.run("systemctl list-unit-files 'llama-*.service' --state=enabled --plain --no-legend").splitlines()
-    assert [line.split()[0] for line in enabled] == ["llama-dense.service"]
+def test_units_are_sound_and_the_daemon_starts_with_the_host_in_their_place(alpha: Box) -> None:
+    alpha.run("sudo systemd-analyze verify --recursive-errors=yes /etc/systemd/system/llama{-*,rigd,rig-door}.service")
+    states = alpha.run("systemctl list-unit-files 'llama*.service' --plain --no-legend").splitlines()
+    found = {line.split()[0]: line.split()[1] for line in states}
+    assert found["llamarigd.service"] == found["llamarig-door.service"] == "enabled"
+    assert {state for name, state in found.items() if name.startswith("llama-")} == {"static"}
+
+
+@pytest.mark.parametrize("unit", ["llamarigd.service", "llamarig-door.service"])
+def test_what_has_no_business_is_out_of_reach(alpha: Box, unit: str) -> None:
+    said = alpha.run(f"systemd-analyze security {unit} | tail -1")
+    assert float(said.split("level for")[1].split(":")[1].split()[0]) <= 2.5, said
+
+
+def test_the_daemon_is_nobody_and_may_only_start_and_stop_engines(alpha: Box) -> None:
+    pid = alpha.run("systemctl show --value -p MainPID llamarigd")
+    status = dict(line.split(":", 1) for line in alpha.run(f"cat /proc/{pid}/status").splitlines() if ":" in line)
+    assert int(status["CapEff"].strip(), 16) == int(status["CapPrm"].strip(), 16) == 0
+    assert alpha.run(f"ps -o user= -p {pid}") == "llamarig"
+    assert "docker" not in alpha.run("id -nG llamarig").split()
+    as_daemon = "sudo setpriv --reuid llamarig --regid llamarig --init-groups"
+    for verb, unit in (("restart", "ssh.service"), ("stop", "docker.service"), ("kill", "llama-dense.service")):
+        assert alpha.attempt(f"{as_daemon} systemctl --no-ask-password {verb} {unit}").returncode != 0, (verb, unit)
+    assert alpha.attempt(f"{as_daemon} systemctl --no-ask-password start llama-dense.service").returncode == 0
+    assert alpha.attempt(f"{as_daemon} docker ps").returncode != 0
 
 
 def test_the_agent_needs_no_pip_and_its_files_belong_to_root(alpha: Box) -> None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 from tests.acceptance.box import Box
 
-ORDER = ("states", "silent", "devices", "tuning", "faults", "refusals", "repairs", "maintained", "interrupted")
+ORDER = (
+    "states",
+    "silent",
+    "devices",
+    "tuning",
+    "faults",
+    "switched",
+    "refusals",
+    "repairs",
+    "maintained",
+    "interrupted",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -41,7 +41,7 @@ def test_the_declared_limit_is_set_on_its_card_alone(fresh: Box) -> None:
 def test_it_is_set_again_at_every_boot(fresh: Box) -> None:
     fresh.power_cycle(grace_seconds=10)
     fresh.wait_until("the cards are tuned", lambda: limits(fresh) == ["350.00", "300.00"])
-    fresh.wait_until("it serves again", lambda: fresh.llamarig("status")["data"]["health"] == "ok", 60)
+    fresh.wait_until("it serves again", fresh.serves, 60)
     assert checks(fresh)["tuning"]["status"] == "ok"
 
 
