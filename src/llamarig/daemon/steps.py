@@ -26,7 +26,8 @@ _PREPARE_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 60.0
 # How long a driver takes to get memory back from a process that ended.
 _FREE_SECONDS: Final = 30.0
-_ANSWER_SECONDS: Final = 120.0
+# How long a completion may take that shows that an engine answers.
+ANSWER_SECONDS: Final = 120.0
 _LOOP_SECONDS: Final = 2.0
 _SAY_SECONDS: Final = 5.0
 # How long a unit may take to begin to come up.
@@ -215,7 +216,7 @@ class Steps:
         """
         self.reporter.say(f"{spec.service} is loaded, asking for a completion")
         try:
-            return self.means.engine.complete(spec, PROMPT, TOKENS, _ANSWER_SECONDS)
+            return self.means.engine.complete(spec, PROMPT, TOKENS, ANSWER_SECONDS)
         except EngineError as error:
             raise FailedError(f"{spec.service} loaded, but {error}") from error
 

@@ -22,7 +22,7 @@ from llamarig.daemon.memory import MemoryStore
 from llamarig.daemon.refusal import refusal
 from llamarig.daemon.request import Kind, Origin, Outcome, Reporter, Request
 from llamarig.daemon.state import GivenUp, Serving, State, StateStore, Switching
-from llamarig.daemon.steps import CancelError, FailedError, Means, Steps
+from llamarig.daemon.steps import ANSWER_SECONDS, CancelError, FailedError, Means, Steps
 from llamarig.errors import BusyError, CancelledError, LlamarigError, NotFoundError, SwitchError
 from llamarig.runtime.breakdown import START_LINES, read_log
 from llamarig.runtime.engine import PROMPT, TOKENS, Answer, EngineError
@@ -32,7 +32,6 @@ _log: Final = logging.getLogger(__name__)
 # How long a root command that holds the host is waited for.
 _HOST_SECONDS: Final = 600.0
 _POLL: Final = 0.2
-_ANSWER_SECONDS: Final = 120.0
 _LOOP_SECONDS: Final = 30.0
 
 
@@ -246,8 +245,9 @@ class _Turn:
         old = [serving for serving in state.active if serving.service in {*out, target.service}]
         specs = [spec for serving in old if (spec := self._spec(serving))]
         before = [spec for spec in specs if spec.spec_sha256 != target.spec_sha256]
-        itself = target.service in {spec.service for spec in specs} or target.service in self._begun()
-        strays = [name for name in self._begun() if name not in {*state.names, target.service}]
+        begun = self._begun()
+        itself = target.service in {spec.service for spec in specs} or target.service in begun
+        strays = [name for name in begun if name not in {*state.names, target.service}]
         leaving_now = [*out, *([target.service] if itself else []), *strays]
         switching = Switching(target.service, target.spec_sha256, tuple(out), round(self.owner.now(), 3))
         try:
@@ -584,7 +584,7 @@ class _Turn:
             if self._proven(spec):
                 self._means.engine.slots(spec, _LOOP_SECONDS)
             else:
-                self._means.engine.complete(spec, PROMPT, TOKENS, _ANSWER_SECONDS)
+                self._means.engine.complete(spec, PROMPT, TOKENS, ANSWER_SECONDS)
         except EngineError as error:
             self.steps.reporter.say(f"{spec.service} does not answer: {error}")
             return False
@@ -611,14 +611,18 @@ class _Turn:
 
     def _begun(self) -> list[str]:
         """Return services whose engines may run."""
-        waiting = self._waiting()
-        return [name for name in self._running() if name not in waiting]
+        return [name for name in self._running() if not self._waits(name)]
 
     def _waiting(self) -> list[str]:
-        """Return services whose containers wait at their gate, or are on their way there: no engine has begun."""
-        engines, shut = self._means.engines, (n for n in self._running() if not self._means.gate.is_open(n))
+        """Return services whose containers wait at their gate, or are on their way there."""
+        return [name for name in self._running() if self._waits(name)]
+
+    def _waits(self, name: str) -> bool:
+        """Tell of a service whose unit runs whether no engine of it has begun."""
+        if self._means.gate.is_open(name):
+            return False
         # The engine of one that was to end and does not runs behind a shut gate.
-        return [name for name in shut if engines.waits(name) or not engines.pids(name)]
+        return self._means.engines.waits(name) or not self._means.engines.pids(name)
 
     def _standby(self) -> list[str]:
         """Return the one service, if any, that may go on waiting at its gate, with its planned spec."""

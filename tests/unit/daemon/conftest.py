@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from llamarig.config.spec import HostMemory, Memory
 from tests.support import make_spec
 from tests.unit.daemon.fakes import Host
+from tests.unit.daemon.upgraded import NEW, OLD, Box
 
 SMALL = Memory([], HostMemory(1024, 100, 10, 10, 10), "header", 0, 0, [])
 ALPHA = make_spec("alpha", port=8080, memory=SMALL)
@@ -35,4 +37,21 @@ def serving_beta(host: Host) -> Host:
     host.switch("beta")
     host.units.changes.clear()
     host.effects.clear()
+    return host
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def box(quick_disk: None, tmp_path: Path) -> Box:  # noqa: ARG001  before anything is written
+    """A host that was upgraded from the old to the new engine; alpha serves."""
+    host = Box(tmp_path)
+    host.converge(OLD)
+    host.clock.seconds += 1
+    host.converge(NEW)
+    host.units.changes.clear()
     return host

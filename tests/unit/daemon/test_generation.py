@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -17,21 +16,7 @@ from tests.support import make_spec
 from tests.unit.daemon.fakes import Fault
 from tests.unit.daemon.upgraded import NEW, NEWEST, OLD, Box
 
-
-@pytest.fixture(autouse=True)
-def _nothing_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Box:
-    """A host that was upgraded from the old to the new engine; alpha serves."""
-    host = Box(tmp_path)
-    host.converge(OLD)
-    host.clock.seconds += 1
-    host.converge(NEW)
-    host.units.changes.clear()
-    return host
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def test_the_mark_is_the_one_that_the_role_writes() -> None:

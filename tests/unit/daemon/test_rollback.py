@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,20 +23,7 @@ from tests.unit.daemon.upgraded import NEW, NEWEST, OLD, Box, interrupted
 SMALL = Memory([], HostMemory(1024, 100, 10, 10, 10), "header", 0, 0, [])
 
 
-@pytest.fixture(autouse=True)
-def _nothing_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Box:
-    """A host that was upgraded from the old to the new engine; alpha serves."""
-    host = Box(tmp_path)
-    host.converge(OLD)
-    host.clock.seconds += 1
-    host.converge(NEW)
-    host.units.changes.clear()
-    return host
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def test_going_back_serves_with_the_engine_of_before(box: Box) -> None:
