@@ -22,15 +22,13 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import common
-from benchmarks.common import ROOT, BenchmarkError
+from benchmarks.common import BenchmarkError
 
 COMMANDS: Final = {
     "python3 -c pass": ["/usr/bin/python3", "-c", "pass"],
@@ -56,19 +54,6 @@ print(json.dumps({"python": platform.python_version(), "seconds": times}))
 """
 
 
-def measure(config: Path, host: str, rounds: int) -> dict[str, Any]:
-    """Run the program on the host, over one session."""
-    payload = json.dumps(json.dumps([COMMANDS, rounds]))  # a string in Python's own notation
-    program = PROGRAM.replace("sys.argv[1]", payload, 1)
-    command = ["ssh", "-F", str(config), "-o", "BatchMode=yes", host, "/usr/bin/python3 -"]
-    done = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        msg = f"{host} could not be measured: {done.stderr.strip()[-2000:]}"
-        raise BenchmarkError(msg)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
 def summary(seconds: dict[str, list[float]]) -> str:
     """Draw the table in milliseconds; ratios are to the unit, min to min and median to median."""
     unit = seconds[next(iter(COMMANDS))]
@@ -92,25 +77,14 @@ def summary(seconds: dict[str, list[float]]) -> str:
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = common.parser(__doc__)
-    parser.add_argument("host", nargs="?", default="lab01", help="a host that serves (default: lab01)")
-    parser.add_argument(
-        "--directory", type=Path, default=ROOT / ".lab", help="the lab that the host is in (default: .lab)"
-    )
-    parser.add_argument("--ssh-config", type=Path, metavar="FILE", help="for a host that is in no lab")
-    parser.add_argument("--rounds", type=common.positive, default=30, metavar="N", help="rounds (default: 30)")
-    return parser.parse_args()
+    return common.host_parser(__doc__, rounds=30).parse_args()
 
 
 def main() -> None:
     """Measure one host."""
     chosen = arguments()
     facts = common.conditions()
-    config = (chosen.ssh_config or chosen.directory / "ssh_config").expanduser()
-    if not config.is_file():
-        msg = f"there is no lab in {config.parent}: bring one up by scripts/deploy, or name --ssh-config"
-        raise BenchmarkError(msg)
-    result = measure(config, chosen.host, chosen.rounds)
+    result = common.on_host(chosen, "/usr/bin/python3", PROGRAM, COMMANDS, chosen.rounds)
     print(summary(result["seconds"]))
     print(f"\n{chosen.rounds} rounds on {chosen.host}, Python {result['python']} there. This machine:")
     print(common.describe(facts))

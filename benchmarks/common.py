@@ -212,6 +212,46 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return result
 
 
+def host_parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
+    """Make the command line of a script that measures on one host, over SSH."""
+    result = parser(doc)
+    result.add_argument("host", nargs="?", default="lab01", help="a host that serves (default: lab01)")
+    result.add_argument(
+        "--directory", type=Path, default=ROOT / ".lab", help="the lab that the host is in (default: .lab)"
+    )
+    result.add_argument("--ssh-config", type=Path, metavar="FILE", help="for a host that is in no lab")
+    result.add_argument("--rounds", type=positive, default=rounds, metavar="N", help=f"rounds (default: {rounds})")
+    return result
+
+
+def on_host(chosen: argparse.Namespace, python: str, program: str, *arguments: Any) -> dict[str, Any]:
+    """Run a program on the host that was chosen, over one session, and return the JSON that it prints.
+
+    Args:
+        chosen: what :func:`host_parser` read.
+        python: how Python is called there.
+        program: it reads its arguments as JSON from ``sys.argv[1]``.
+        arguments: what it reads there.
+
+    Raises:
+        BenchmarkError: there is no such lab, or the program failed.
+
+    """
+    config = (chosen.ssh_config or chosen.directory / "ssh_config").expanduser()
+    if not config.is_file():
+        msg = f"there is no lab in {config.parent}: bring one up by scripts/deploy, or name --ssh-config"
+        raise BenchmarkError(msg)
+    payload = json.dumps(json.dumps(arguments))  # a string in Python's own notation
+    command = ["ssh", "-F", str(config), "-o", "BatchMode=yes", chosen.host, f"{python} -"]
+    text = program.replace("sys.argv[1]", payload, 1)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        msg = f"{chosen.host} could not be measured: {done.stderr.strip()[-2000:]}"
+        raise BenchmarkError(msg)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
 def write_json(path: Path | None, data: Mapping[str, Any]) -> None:
     """Write the raw figures where somebody wants them."""
     if path is not None:

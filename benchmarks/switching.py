@@ -29,15 +29,13 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import common
-from benchmarks.common import ROOT, BenchmarkError
+from benchmarks.common import BenchmarkError
 
 # What runs on the host.
 PROGRAM: Final = '''
@@ -220,19 +218,6 @@ print(json.dumps({"seconds": times, "phases": phases, "daemon": idle}))
 '''
 
 
-def measure(config: Path, host: str, services: list[str], rounds: int) -> dict[str, Any]:
-    """Run the program on the host, over one session."""
-    payload = json.dumps(json.dumps([services, rounds]))  # a string in Python's own notation
-    program = PROGRAM.replace("sys.argv[1]", payload, 1)
-    command = ["ssh", "-F", str(config), "-o", "BatchMode=yes", host, "sudo /usr/bin/python3 -"]
-    done = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        msg = f"{host} could not be measured: {done.stderr.strip()[-2000:]}"
-        raise BenchmarkError(msg)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
 def costs(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
     """Return what each switch cost beyond the engine's own stop and load, ours and the router's, in seconds."""
     own = common.median(seconds["engine stop"]) + common.median(seconds["engine load"])
@@ -257,14 +242,8 @@ def summary(seconds: dict[str, list[float]]) -> str:
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = common.parser(__doc__)
-    parser.add_argument("host", nargs="?", default="lab01", help="a host that serves (default: lab01)")
-    parser.add_argument(
-        "--directory", type=Path, default=ROOT / ".lab", help="the lab that the host is in (default: .lab)"
-    )
-    parser.add_argument("--ssh-config", type=Path, metavar="FILE", help="for a host that is in no lab")
+    parser = common.host_parser(__doc__, rounds=10)
     parser.add_argument("--services", nargs=2, default=["dense", "moe"], metavar="SERVICE", help="which take turns")
-    parser.add_argument("--rounds", type=common.positive, default=10, metavar="N", help="rounds (default: 10)")
     return parser.parse_args()
 
 
@@ -272,11 +251,7 @@ def main() -> None:
     """Measure one host."""
     chosen = arguments()
     facts = common.conditions()
-    config = (chosen.ssh_config or chosen.directory / "ssh_config").expanduser()
-    if not config.is_file():
-        msg = f"there is no lab in {config.parent}: bring one up by scripts/deploy, or name --ssh-config"
-        raise BenchmarkError(msg)
-    result = measure(config, chosen.host, chosen.services, chosen.rounds)
+    result = common.on_host(chosen, "sudo /usr/bin/python3", PROGRAM, chosen.services, chosen.rounds)
     print(summary(result["seconds"]))
     middle = ", ".join(f"{name} {1000 * common.median(values):.0f}" for name, values in result["phases"].items())
     print(f"\nphases of a switch, medians in ms: {middle}")
