@@ -44,6 +44,8 @@ case $1 in
   kill) [ -e "$HERE/container" ] ;;
   inspect) [ -e "$HERE/container" ] && echo true ;;
 esac""",
+    "systemctl": '[ "$1" != is-active ] || [ ! -e "$HERE/docker-is-down" ]',
+    "systemd-run": 'echo "systemd-run $*" >>"$LOG"',
 }
 FORGED = "f" * 64
 UNTIL = 30.0
@@ -406,7 +408,6 @@ def test_what_a_power_cut_left_of_others_goes_and_what_runs_stays(host: Host) ->
     (host.root / "played" / "docker").write_text(f"#!/bin/sh\n{docker}\n", encoding="utf-8")
     systemctl = "case $* in *llama-code.service) echo active ;; *) echo inactive ;; esac"
     (host.root / "played" / "systemctl").write_text(f"#!/bin/sh\n{systemctl}\n", encoding="utf-8")
-    (host.root / "played" / "systemctl").chmod(0o755)
     host.plan(make_spec())
     assert host.run("engine-begin", "chat").returncode == 0
     assert "docker rm --force llama-draft" in host.log
@@ -423,7 +424,7 @@ def test_a_run_leaves_nothing_behind(host: Host) -> None:
     assert "docker rm --force llama-chat" in host.log
 
 
-def test_a_docker_that_is_down_is_waited_for_so_that_no_container_is_left(host: Host) -> None:
+def test_a_docker_that_does_not_do_it_at_once_is_asked_again(host: Host) -> None:
     played = host.root / "played" / "docker"
     fails = 'echo "docker $*" >>"$LOG"; [ "$(grep -c "docker rm" "$LOG")" -gt 2 ]'
     played.write_text(f"#!/bin/sh\n{fails}\n", encoding="utf-8")
@@ -431,6 +432,30 @@ def test_a_docker_that_is_down_is_waited_for_so_that_no_container_is_left(host: 
     (host.root / "played" / "sleep").chmod(0o755)
     assert host.run("engine-end", "chat").returncode == 0
     assert [line.split()[1] for line in host.log] == ["rm", "ps", "rm", "ps", "rm", "ps"]
+
+
+def test_a_docker_that_is_down_is_not_waited_for_by_the_unit_whose_end_it_waits_for(host: Host) -> None:
+    (host.root / "docker-is-down").touch()
+    assert host.run("engine-end", "chat").returncode == 0
+    assert host.log == [f"systemd-run --quiet --collect --no-block sh {host.root}/engine-end --later"]
+
+
+def test_what_is_left_goes_as_soon_as_docker_is_back(host: Host) -> None:
+    (host.root / "docker-is-down").touch()
+    docker = 'echo "docker $*" >>"$LOG"; [ "$1" != ps ] || echo llama-draft'
+    (host.root / "played" / "docker").write_text(f"#!/bin/sh\n{docker}\n", encoding="utf-8")
+    systemctl = '[ "$1" = show ] && echo inactive || [ ! -e "$HERE/docker-is-down" ]'
+    (host.root / "played" / "systemctl").write_text(f"#!/bin/sh\n{systemctl}\n", encoding="utf-8")
+    (host.root / "played" / "sleep").write_text('#!/bin/sh\nrm "$HERE/docker-is-down"\n', encoding="utf-8")
+    (host.root / "played" / "sleep").chmod(0o755)
+    assert host.run("engine-end", "--later").returncode == 0
+    assert host.log[-1] == "docker rm --force llama-draft"
+
+
+def test_a_docker_that_somebody_stopped_is_not_started_by_the_question_what_is_left(host: Host) -> None:
+    (host.root / "docker-is-down").touch()
+    assert host.run("engine-end", "--strays").returncode == 0
+    assert host.log == []
 
 
 def test_a_container_that_is_not_there_is_ended_already(host: Host) -> None:
