@@ -11,7 +11,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from llamarig.config.budget import must_leave
@@ -23,6 +24,7 @@ from llamarig.daemon.refusal import refusal
 from llamarig.daemon.request import Kind, Origin, Outcome, Reporter, Request
 from llamarig.daemon.state import GivenUp, Serving, State, StateStore, Switching
 from llamarig.daemon.steps import ANSWER_SECONDS, CancelError, FailedError, Means, Steps
+from llamarig.daemon.tally import Tally
 from llamarig.errors import BusyError, CancelledError, LlamarigError, NotFoundError, SwitchError
 from llamarig.runtime.breakdown import START_LINES, read_log
 from llamarig.runtime.engine import PROMPT, TOKENS, Answer, EngineError
@@ -39,12 +41,19 @@ class Switcher:
     """The one owner of what serves on a host. One request at a time: the daemon's worker calls it."""
 
     def __init__(
-        self, *, state: StateStore, means: Means, memory: MemoryStore, now: Callable[[], float] = time.time
+        self,
+        *,
+        state: StateStore,
+        means: Means,
+        memory: MemoryStore,
+        tally: Tally | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.specs: SpecStore = means.specs
         self.state = state
         self.means = means
         self.memory = memory
+        self.tally = tally or Tally()
         self.now = now
         self._policy = Policy()
 
@@ -129,6 +138,7 @@ class _Turn:
     owner: Switcher
     request: Request
     steps: Steps
+    _counted: dict[str, float] = field(default_factory=dict)
 
     @property
     def _specs(self) -> SpecStore:
@@ -245,6 +255,7 @@ class _Turn:
         old = [serving for serving in state.active if serving.service in {*out, target.service}]
         specs = [spec for serving in old if (spec := self._spec(serving))]
         before = [spec for spec in specs if spec.spec_sha256 != target.spec_sha256]
+        previous = next((spec.service for spec in before), None)
         begun = self._begun()
         itself = target.service in {spec.service for spec in specs} or target.service in begun
         strays = [name for name in begun if name not in {*state.names, target.service}]
@@ -270,7 +281,7 @@ class _Turn:
             answer = self._bring_up(target)
             steps.ask()
             steps.phase("commit")
-            self._commit(target, out)
+            self._commit(target, out, self._told(target, previous, self.request.reason))
         except CancelError as error:
             raise self._restore(
                 target, before if touched else specs, "it was cancelled", touched=touched, cancelled=True
@@ -284,8 +295,6 @@ class _Turn:
             ) from error
         steps.over()
         gone = [name for name in out if name != target.service]
-        previous = next((spec.service for spec in before), None)
-        self._record("switch", target.service, previous, "ok", self.request.reason)
         self._stand_by(gone)
         self._measure(target)
         message = f"{target.service} serves at {target.url}"
@@ -326,8 +335,15 @@ class _Turn:
         steps.look(spec)
         return answer
 
-    def _commit(self, target: Spec, out: Collection[str]) -> None:
-        """Let clients in, and write down that the target is what serves now."""
+    def _told(self, target: Spec, previous: str | None, reason: str) -> Callable[[], None]:
+        """Return what tells the history that a switch came to its end."""
+        return partial(self._record, "switch", target.service, previous, "ok", reason)
+
+    def _commit(self, target: Spec, out: Collection[str], tell: Callable[[], None] | None = None) -> None:
+        """Let clients in, and write down that the target is what serves now.
+
+        The history is told first: who is cut off between the two has it told twice, and not never.
+        """
         state = self.owner.state.read()
         serving = Serving(target.service, target.spec_sha256, round(self.owner.now(), 3))
         stay = [s for s in state.active if s.service not in out and s.service != target.service]
@@ -337,6 +353,9 @@ class _Turn:
         stay.insert(0 if asked else before.index(target.service), serving)
         given_up = {name: what for name, what in state.given_up.items() if name != target.service}
         self._means.door.open(target.port, target.service)
+        self.steps.over()
+        if tell is not None:
+            tell()
         try:
             self._write(State(tuple(stay), None, stopped=False, given_up=given_up))
         except OSError:
@@ -412,10 +431,10 @@ class _Turn:
         if target is not None and self._serves(target) and self._answers(target):
             self.steps.reporter.say(f"the switch to {target.service} had come to its end")
             self._means.gate.open(target.service)
-            self._commit(target, switching.leaving)
+            tell = self._told(target, None, "finished after the daemon was started again")
+            self._commit(target, switching.leaving, tell)
             with contextlib.suppress(FailedError):
                 self.steps.stop([name for name in switching.leaving if name != target.service])
-            self._record("switch", target.service, None, "ok", "finished after the daemon was started again")
             return self.owner.state.read()
         self._record("switch", switching.target, state.first, "interrupted", "found unfinished")
         if switching.target not in state.names:
@@ -664,6 +683,11 @@ class _Turn:
         self, kind: str, service: str | None, previous: str | None, outcome: str, reason: str, **more: Any
     ) -> None:
         """Write it into the history; a disk without room must not keep a service from serving."""
+        # One request may be several switches: what was counted for one is none of the next one's.
+        phases = {name: seconds - self._counted.get(name, 0.0) for name, seconds in self.steps.phases.items()}
+        self._counted = dict(self.steps.phases)
+        if kind == "switch" and service is not None:
+            self.owner.tally.switched(service, outcome, phases)
         event: Mapping[str, Any] = {
             "time": round(self.owner.now(), 3),
             "kind": kind,

@@ -93,6 +93,8 @@ def test_whenever_it_is_cut_off_the_old_or_the_new_serves(tmp_path: Path, ask: A
             host.reboot()
         settle(host)
         serves(host)
+        told = [event["service"] for event in host.state.history() if event["outcome"] == "ok"]
+        assert set(host.serving()) <= set(told), "the history knows how it came to be"
     assert first > 5
 
 
