@@ -15,14 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llamarig.api.answers import refusal, refused, unforeseen
-from llamarig.api.guard import GRANT
+from llamarig.api.grants import GRANT
 from llamarig.api.openapi import OPERATIONS, Operation
-from llamarig.api.post import Post
 from llamarig.api.reads import Reads
 from llamarig.api.schemas import SCHEMAS, mistake
 from llamarig.api.work import Work
 from llamarig.errors import LlamarigError
+from llamarig.web.answers import refusal, refused, unforeseen
+from llamarig.web.post import Post
 
 _ORIGINS: Final = frozenset({"cli", "playbook"})
 _AGAIN_SECONDS: Final = "5"
@@ -52,7 +52,7 @@ Handler = Callable[[Asked], Awaitable[ASGIApp]]
 
 
 def make_core(reads: Reads, work: Work) -> ASGIApp:
-    """Return the API without guards; a guard around it says what each request may (``guard.GRANT``)."""
+    """Return the API without guards; a guard around it says what each request may (``grants.GRANT``)."""
     places: dict[str, dict[str, _Endpoint]] = {}
     for operation in OPERATIONS:
         handler: Handler = getattr(work, operation.name, None) or getattr(reads, operation.name)
@@ -158,4 +158,4 @@ async def _unknown(request: Request, error: Exception) -> Response:
 
 
 async def _broken(_: Request, __: Exception) -> Response:
-    return unforeseen()
+    return unforeseen("llamarigd")

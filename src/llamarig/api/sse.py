@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from llamarig.api.answers import written
-from llamarig.api.guard import STANDS
+from llamarig.api.grants import STANDS
+from llamarig.web.answers import written
 
 # After so long without an event a reader is told that it is still connected; clients give up after 30 s.
 BEAT_SECONDS: Final = 10.0

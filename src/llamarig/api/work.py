@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from llamarig.api.answers import Answer, refusal, refused
 from llamarig.api.pools import Pools
 from llamarig.api.providers import Data, Providers
 from llamarig.api.sse import Stream, event, left
 from llamarig.api.waking import Ears
 from llamarig.errors import BusyError, ExitCode
+from llamarig.web.answers import Answer, refusal, refused
 
 if TYPE_CHECKING:
     from llamarig.api.app import Asked

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +12,17 @@ from urllib.parse import urlsplit
 
 from llamarig.config import paths
 from llamarig.config.spec import Spec
+from llamarig.runtime.connections import BoundedConnection, UnixConnection, read_whole
 
 # What a switch and the doctor ask to see whether a service really answers.
 PROMPT: Final = "Say hello in one short sentence."
 TOKENS: Final = 16
 _GARBAGE_FROM: Final = 4
 _LARGEST: Final = 1 << 20
+# What an engine says of itself for Prometheus is some thousand bytes.
+_METRICS_BYTES: Final = 1 << 18
+# An engine with this option is woken, or kept awake, by questions for its slots and its metrics.
+SLEEPS: Final = "--sleep-idle-seconds"
 # Of what an engine says in its own words, so much is passed on.
 _SAID: Final = 200
 
@@ -149,6 +152,21 @@ class LlamaServer:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise EngineError(f"the server says what it is doing in words that are not known ({error})") from error
 
+    def metrics(self, spec: Spec, timeout: float) -> str:
+        """Return what the engine counts, in Prometheus's text format; that takes no slot, and touches no cache.
+
+        Raises:
+            EngineError: no answer in ``timeout`` seconds, none that is good, or one that is too long.
+
+        """
+        try:
+            status, raw = self._fetch(spec, "GET", "/metrics", None, timeout, _METRICS_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineError(f"the server does not say what it counts ({error or type(error).__name__})") from error
+        if status != http.HTTPStatus.OK:
+            raise EngineError(f"the server does not say what it counts (HTTP {status})")
+        return raw.decode("utf-8", "replace")
+
     def _key(self, path: str) -> str:
         try:
             return (self.root / path.lstrip("/")).read_text(encoding="ascii").strip()
@@ -165,6 +183,16 @@ class LlamaServer:
     def _exchange(
         self, spec: Spec, method: str, path: str, body: dict[str, Any] | None, timeout: float
     ) -> tuple[int, Any]:
+        status, raw = self._fetch(spec, method, path, body, timeout, _LARGEST)
+        try:
+            data = json.loads(raw)
+        except (ValueError, RecursionError):
+            data = {}
+        return status, data
+
+    def _fetch(
+        self, spec: Spec, method: str, path: str, body: dict[str, Any] | None, timeout: float, largest: int
+    ) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/json"}
         # /health wants no key, and not every user may read it.
         if spec.api_key_file and path != "/health":
@@ -172,17 +200,10 @@ class LlamaServer:
         connection = self._connection(spec, timeout)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-            response = connection.getresponse()
-            raw = response.read(_LARGEST)
-            if response.length:
-                raise http.client.IncompleteRead(raw, response.length)
+            with connection.getresponse() as response:
+                return response.status, read_whole(response, largest)
         finally:
             connection.close()
-        try:
-            data = json.loads(raw)
-        except (ValueError, RecursionError):
-            data = {}
-        return response.status, data
 
     def _connection(self, spec: Spec, timeout: float) -> http.client.HTTPConnection:
         url = urlsplit(spec.url)
@@ -194,49 +215,6 @@ class EngineSocket(LlamaServer):
 
     def _connection(self, spec: Spec, timeout: float) -> http.client.HTTPConnection:
         return UnixConnection(str(self.root / paths.engine_socket(spec.service).lstrip("/")), timeout)
-
-
-class _Bounded(socket.socket):
-    """A socket that is not read from any more when its time is over, however little came at a time."""
-
-    until = math.inf
-
-    def recv_into(self, *arguments: Any, **more: Any) -> int:
-        left = self.until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        if left < math.inf:
-            self.settimeout(left)
-        return super().recv_into(*arguments, **more)
-
-
-class BoundedConnection(http.client.HTTPConnection):
-    """HTTP whose whole answer must come within ``timeout`` seconds."""
-
-    def connect(self) -> None:
-        """Connect; the time runs from now on."""
-        super().connect()
-        timeout = self.sock.gettimeout()
-        self._bound(_Bounded(fileno=self.sock.detach()), timeout)
-
-    def _bound(self, bounded: _Bounded, timeout: float | None) -> None:
-        bounded.settimeout(timeout)
-        if timeout is not None:
-            bounded.until = time.monotonic() + timeout
-        self.sock = bounded
-
-
-class UnixConnection(BoundedConnection):
-    """The same over a UNIX socket."""
-
-    def __init__(self, path: str, timeout: float | None = None) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self) -> None:
-        """Connect to the socket; the time runs from now on."""
-        self._bound(_Bounded(socket.AF_UNIX), self.timeout)
-        self.sock.connect(self.path)
 
 
 def _slot(item: dict[str, Any]) -> Slot:

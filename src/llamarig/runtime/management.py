@@ -28,7 +28,7 @@ from llamarig.errors import (
     NotFoundError,
     SwitchError,
 )
-from llamarig.runtime.engine import UnixConnection
+from llamarig.runtime.connections import UnixConnection
 
 # Where another host's daemon is, and the key for it.
 URL: Final = "LLAMARIG_URL"

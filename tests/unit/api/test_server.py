@@ -17,15 +17,17 @@ from pathlib import Path
 import pytest
 
 from llamarig.api import keys, server
-from llamarig.api.guard import Metered
 from llamarig.api.providers import Providers
-from llamarig.api.server import Address, Server
+from llamarig.api.server import Server
 from llamarig.config import paths
+from llamarig.config.address import Address
 from llamarig.daemon.desk import Desk
 from llamarig.daemon.jobs import Jobs
-from llamarig.runtime.engine import UnixConnection
+from llamarig.runtime.connections import UnixConnection
+from llamarig.web import listener
+from llamarig.web.guard import Metered
 from tests.support import below
-from tests.unit.api.world import JSON, Events, FakeBoard, FakeGauges, FakeLogs, World, world
+from tests.unit.api.world import JSON, Events, FakeBoard, FakeGauges, FakeLogs, FakeMetrics, FakeSamples, World, world
 from tests.unit.daemon.acting import SECONDS, Acting
 
 
@@ -38,7 +40,8 @@ def root() -> Iterator[Path]:
 def make_server(root: Path, address: Address | None = None) -> Server:
     jobs = Jobs(Acting().perform, root)
     desk = Desk(jobs, list, list)
-    return Server(Providers(FakeBoard(jobs), desk, FakeLogs(), FakeGauges()), root, address)
+    providers = Providers(FakeBoard(jobs), desk, FakeLogs(), FakeGauges(), FakeMetrics(), FakeSamples())
+    return Server(providers, root, address)
 
 
 def healthy(place: Path | http.client.HTTPConnection) -> bool:
@@ -158,7 +161,7 @@ def test_headers_of_proxies_make_nobody_another_client(api: World) -> None:
 
 def test_users_of_the_host_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     users = iter([1000, 1000, 1000, 1001, 1000])
-    monkeypatch.setattr(server, "_user", lambda _: (f"uid {next(users)}", 1))
+    monkeypatch.setattr(listener, "_user", lambda _: (f"uid {next(users)}", 1))
     monkeypatch.setattr(server, "Metered", partial(Metered, looks=(0.001, 2.0)))
     with world() as api:
         statuses = [api.ask("GET", "/status", where="read").status for _ in range(5)]
@@ -181,9 +184,9 @@ def test_the_kernel_says_who_is_at_the_other_end(api: World, monkeypatch: pytest
 def test_no_client_has_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond so many, one is told so; beyond that there is no answer; and others find room."""
     for name, number in (("_CONNECTIONS", 8), ("_OF_ONE", 4), ("_TOLD", 2)):
-        monkeypatch.setattr(server, name, number)
+        monkeypatch.setattr(listener, name, number)
     users = iter([1000] * 7 + [1001])
-    monkeypatch.setattr(server, "_user", lambda _: (f"uid {next(users)}", 1))
+    monkeypatch.setattr(listener, "_user", lambda _: (f"uid {next(users)}", 1))
     with world() as api, contextlib.ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(api.events("/events", where="read")).next()
@@ -206,7 +209,7 @@ def test_no_client_has_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_is_told_that_it_is_too_much_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, number in (("_OF_ONE", 0), ("_TOLD_SECONDS", 0.01)):
-        monkeypatch.setattr(server, name, number)
+        monkeypatch.setattr(listener, name, number)
     with world() as api, contextlib.closing(api.connect("read")) as connection:
         connection.connect()
         with contextlib.suppress(ConnectionResetError):
@@ -362,7 +365,7 @@ def test_a_port_that_is_taken_is_said_and_tried_again(
     taken.bind(("127.0.0.1", 0))
     taken.listen()
     port = taken.getsockname()[1]
-    found = make_server(root, Address(port=port))
+    found = make_server(root, Address("127.0.0.1", port))
     with caplog.at_level(logging.INFO):
         found.start()
         _until(lambda: bool(found.trouble))
@@ -419,7 +422,7 @@ def test_an_event_loop_that_hangs_is_seen(api: World) -> None:
 
 
 def test_connections_that_ask_nothing_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(listener, "_IDLE_SECONDS", 0.02)
     with world() as api, contextlib.ExitStack() as stack:
         for sent in (b"", b"GET /status HTT"):
             quiet = stack.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX)))
@@ -451,7 +454,7 @@ def test_connections_that_are_over_are_forgotten(api: World) -> None:
     """A thousand requests a second must not fill the memory with timers that are still to fire."""
 
     def kept() -> int:
-        return sum(isinstance(item, server._Connection) for item in gc.get_objects())
+        return sum(isinstance(item, listener._Connection) for item in gc.get_objects())
 
     for _ in range(50):
         api.ask("GET", "/healthz")

@@ -1,86 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message
 
-from llamarig.api import keys
-from llamarig.api.guard import BODY_BYTES, GRANT, STANDS, Bounded, Granted, Keyed, Metered, Named, Sealed
-from llamarig.api.keys import KeyRing
-
-
-@dataclass
-class Behind:
-    """What stands behind a guard: says how it was asked."""
-
-    scopes: list[Scope] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    later: list[str] = field(default_factory=list)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scopes.append(scope)
-        message = await receive()
-        self.bodies.append(message["body"])
-        self.later.append((await receive())["type"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"{}"})
-
-
-@dataclass(frozen=True)
-class Said:
-    """What came through a guard."""
-
-    status: int
-    headers: dict[str, str]
-    data: Any
-
-
-def ask(
-    app: ASGIApp,
-    headers: dict[str, str] | None = None,
-    *,
-    method: str = "GET",
-    chunks: Iterable[bytes | None] = (b"",),
-    client: tuple[str, int] | None = ("192.0.2.7", 40000),
-    server: tuple[str, int] = ("127.0.0.1", 8081),
-) -> Said:
-    """Ask through a guard; a chunk of None never comes."""
-    pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
-    scope: Scope = {"type": "http", "method": method, "headers": pairs, "client": client, "server": server, "path": "/"}
-    parts = list(chunks)
-    coming: Iterator[tuple[int, bytes | None]] = iter(enumerate(parts, 1))
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        number, chunk = next(coming, (0, b""))
-        if chunk is None:
-            await asyncio.Event().wait()
-        if not number:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": chunk, "more_body": number < len(parts)}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    async def answer() -> None:
-        await app(scope, receive, send)
-
-    asyncio.run(answer())
-    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return Said(sent[0]["status"], found, json.loads(sent[1]["body"]))
-
+from llamarig.web.guard import BODY_BYTES, Bounded, Metered, Named, Sealed
+from tests.unit.web.asking import Behind, ask
 
 JSON = {"Content-Type": "application/json"}
 
 
 def test_every_answer_tells_browsers_to_do_nothing_with_it() -> None:
-    said = ask(Sealed(Behind()))
+    said = ask(Sealed(Behind(), "llamarigd"))
     assert said.headers["x-content-type-options"] == "nosniff"
     assert said.headers["cache-control"] == "no-store"
     assert "default-src 'none'" in said.headers["content-security-policy"]
@@ -106,7 +38,7 @@ def test_every_answer_tells_browsers_to_do_nothing_with_it() -> None:
     ],
 )
 def test_names_of_this_host_are_let_in(host: str) -> None:
-    app = Named(Behind(), ["192.0.2.1", "gpu01.example.com"])
+    app = Named(Behind(), ["192.0.2.1", "gpu01.example.com"], "hosts")
     assert ask(app, {"Host": host}).status == 200
 
 
@@ -140,18 +72,18 @@ def test_names_of_this_host_are_let_in(host: str) -> None:
 )
 def test_a_name_that_points_here_and_is_not_ours_is_refused(host: str) -> None:
     behind = Behind()
-    said = ask(Named(behind, ["192.0.2.1", "0.0.0.0", "::"]), {"Host": host})  # noqa: S104  names in a list
+    said = ask(Named(behind, ["192.0.2.1", "0.0.0.0", "::"], "hosts"), {"Host": host})  # noqa: S104  names in a list
     assert said.status == 421
     assert said.data.keys() == {"error", "remedy"}
     assert behind.scopes == []
 
 
 def test_without_a_host_nothing_is_let_in() -> None:
-    assert ask(Named(Behind(), [])).status == 421
+    assert ask(Named(Behind(), [], "hosts")).status == 421
 
 
 def test_the_address_that_was_connected_to_is_let_in_where_all_are_listened_on() -> None:
-    app = Named(Behind(), ["0.0.0.0"])  # noqa: S104  a name in a list
+    app = Named(Behind(), ["0.0.0.0"], "hosts")  # noqa: S104  a name in a list
     assert ask(app, {"Host": "192.0.2.9:8081"}, server=("192.0.2.9", 8081)).status == 200
     assert ask(app, {"Host": "[2001:db8::9]:8081"}, server=("2001:db8::9", 8081)).status == 200
     assert ask(app, {"Host": "[2001:db8:0::9]"}, server=("2001:db8::9%eth0", 8081)).status == 200
@@ -179,19 +111,19 @@ def test_the_address_that_was_connected_to_is_let_in_where_all_are_listened_on()
 )
 def test_pages_of_other_sites_may_ask_nothing(origin: str, status: int) -> None:
     """A page of another port of this host, as an engine's own is, is another site too."""
-    assert ask(Named(Behind(), []), {"Host": "localhost:8081", "Origin": origin}).status == status
+    assert ask(Named(Behind(), [], "hosts"), {"Host": "localhost:8081", "Origin": origin}).status == status
 
 
 @pytest.mark.parametrize(("site", "status"), [("none", 200), ("same-origin", 200), ("same-site", 403), ("x", 403)])
 def test_what_another_page_holds_open_is_refused(site: str, status: int) -> None:
-    assert ask(Named(Behind(), []), {"Host": "localhost", "Sec-Fetch-Site": site}).status == status
+    assert ask(Named(Behind(), [], "hosts"), {"Host": "localhost", "Sec-Fetch-Site": site}).status == status
 
 
 def test_a_guard_that_fails_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("a secret")
 
-    said = ask(Sealed(broken))
+    said = ask(Sealed(broken, "llamarigd"))
     assert said.status == 500
     assert said.data.keys() == {"error", "remedy"}
     assert "secret" not in str(said.data)
@@ -309,50 +241,3 @@ def test_looking_needs_no_content_type() -> None:
     assert ask(Bounded(Behind())).status == 200
     assert ask(Bounded(Behind()), {"Content-Length": "0"}).status == 200
     assert ask(Bounded(Behind()), {"Content-Length": "2"}, chunks=[b"{}"]).status == 415
-
-
-def granted(root: Path, headers: dict[str, str], *, always: bool = False) -> str:
-    behind = Behind()
-    ask(Keyed(behind, KeyRing(root), always=always), headers)
-    grant: str = behind.scopes[0][GRANT]
-    return grant
-
-
-def test_without_keys_loopback_may_everything_and_the_network_nothing(tmp_path: Path) -> None:
-    assert granted(tmp_path, {}) == "manage"
-    assert granted(tmp_path, {}, always=True) == "none"
-    assert granted(tmp_path, {"X-Api-Key": "llamarig_x"}, always=True) == "wrong"
-
-
-@pytest.mark.parametrize("scope", ["read", "manage"])
-def test_with_keys_a_key_says_what_may_be_done(tmp_path: Path, scope: str) -> None:
-    text = keys.add(tmp_path, "it", scope)
-    for headers in (
-        {"Authorization": f"Bearer {text}"},
-        {"Authorization": f"bearer  {text} "},
-        {"X-Api-Key": text},
-        {"X-Api-Key": text, "Authorization": "Basic eHg6eXk="},
-    ):
-        assert granted(tmp_path, headers) == scope
-    for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": f"Basic {text}"}, {"X-Api-Key": " "}):
-        assert granted(tmp_path, headers) == "none"
-    for headers in ({"X-Api-Key": f"{text}x"}, {"Authorization": "Bearer \xff"}):
-        assert granted(tmp_path, headers) == "wrong"
-
-
-def test_what_a_key_may_stands_until_it_is_taken_back(tmp_path: Path) -> None:
-    behind = Behind()
-    ask(Keyed(behind, KeyRing(tmp_path), always=False))
-    text = keys.add(tmp_path, "it", "manage")
-    ask(Keyed(behind, KeyRing(tmp_path), always=False), {"X-Api-Key": text})
-    stand = [scope[STANDS] for scope in behind.scopes]
-    assert [stands() for stands in stand] == [False, True], "with the first key, nobody goes on without one"
-    keys.revoke(tmp_path, "it")
-    keys.add(tmp_path, "other", "read")
-    assert [stands() for stands in stand] == [False, False]
-
-
-def test_a_socket_says_by_itself_what_may_be_done() -> None:
-    behind = Behind()
-    ask(Granted(behind, "read"), {"X-Api-Key": "llamarig_x"})
-    assert behind.scopes[0][GRANT] == "read"

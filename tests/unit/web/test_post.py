@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from starlette.types import Message, Scope
 
-from llamarig.api import post
-from llamarig.api.answers import Answer
-from llamarig.api.post import PIECE_BYTES, Post
 from llamarig.config import paths
+from llamarig.web import post
+from llamarig.web.answers import Answer
+from llamarig.web.post import PIECE_BYTES, Post
 from tests.support import below
 from tests.unit.api.test_sse import Reader
 from tests.unit.api.world import world

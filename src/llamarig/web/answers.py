@@ -1,4 +1,4 @@
-"""How the API answers: JSON for people and programs, and what went wrong with what helps."""
+"""How is answered: JSON for people and programs, and what went wrong with what helps."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def refused(error: LlamarigError, **more: Any) -> Answer:
     return refusal(status, error.message, error.remedy, **more)
 
 
-def unforeseen() -> Answer:
-    """Return the answer for what nobody foresaw: it says nothing of the inside; the log does."""
-    what = "the daemon failed in a way that nobody foresaw"
-    return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, what, "journalctl --unit llamarigd")
+def unforeseen(unit: str) -> Answer:
+    """Return the answer for what nobody foresaw: it says nothing of the inside; the unit's log does."""
+    what = f"{unit} failed in a way that nobody foresaw"
+    return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, what, f"journalctl --unit {unit}")
 
 
 def raw(answer: Answer, headers: Mapping[str, str]) -> bytes:

@@ -22,24 +22,20 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llamarig.api.answers import refusal, unforeseen
-from llamarig.api.keys import KeyRing
+from llamarig.web.answers import refusal, unforeseen
 
 BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 10.0
 _SWALLOWED: Final = 1 << 20
-# Where a guard leaves what may be done, for the routes.
-GRANT: Final = "llamarig.grant"
-# Where one leaves how to see whether that is still so, for answers that go on.
-STANDS: Final = "llamarig.stands"
 # How many clients are counted apart from each other.
 _CLIENTS: Final = 1024
 _LOOKS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # A name or an address, and a port.
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@?#\\]+)(?::[0-9]{1,5})?")
+_POLICY: Final = "Content-Security-Policy"
 SEALS: Final = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    _POLICY: "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -48,10 +44,19 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Sealed:
-    """Gives every answer the headers by which browsers do nothing with it, also where a guard fails."""
+    """Gives every answer the headers by which browsers do nothing with it, also where a guard fails.
 
-    def __init__(self, app: ASGIApp) -> None:
+    The page brings a policy of its own, which lets it do what it is for.
+
+    Args:
+        app: what is guarded.
+        unit: whose log says more where it fails.
+
+    """
+
+    def __init__(self, app: ASGIApp, unit: str) -> None:
         self._app = app
+        self._unit = unit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -61,7 +66,9 @@ class Sealed:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                MutableHeaders(scope=message).update({**SEALS, "Date": formatdate(usegmt=True)})
+                headers = MutableHeaders(scope=message)
+                policy = headers.get(_POLICY, SEALS[_POLICY])
+                headers.update({**SEALS, _POLICY: policy, "Date": formatdate(usegmt=True)})
             await send(message)
 
         try:
@@ -70,14 +77,22 @@ class Sealed:
             if begun:
                 raise
             _LOG.exception("a request failed before it was read")
-            await unforeseen()(scope, receive, sealed)
+            await unforeseen(self._unit)(scope, receive, sealed)
 
 
 class Named:
-    """Refuses requests under a name that is not this host's, or from pages of another site."""
+    """Refuses requests under a name that is not this host's, or from pages of another site.
 
-    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+    Args:
+        app: what is guarded.
+        names: of this host, beside localhost and the address that was connected to.
+        variable: the host variable that has more of them.
+
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str], variable: str) -> None:
         self._app = app
+        self._variable = variable
         known = {"localhost", "127.0.0.1", "::1", *(_bare(name) for name in names)}
         # All addresses are no name of any.
         self._names = frozenset(known - {"0.0.0.0", "::"})  # noqa: S104  not listened on here
@@ -90,7 +105,7 @@ class Named:
             answer = refusal(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 f"{host!r} is no name of this host",
-                "ask by its address, or by a name of agent_api_hosts",
+                f"ask by its address, or by a name of {self._variable}",
             )
             await answer(scope, receive, send)
             return
@@ -217,40 +232,6 @@ class Bounded:
         await self._app(scope, _again(body, receive), send)
 
 
-class Keyed:
-    """Says what a request may, by its key; and refuses it where a key is wanted and there is none that is right."""
-
-    def __init__(self, app: ASGIApp, ring: KeyRing, *, always: bool) -> None:
-        self._app = app
-        self._ring = ring
-        self._always = always
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
-        text = _key(Headers(scope=scope))
-        scope[GRANT] = grant = self._grant(text)
-        scope[STANDS] = lambda: self._grant(text) == grant
-        await self._app(scope, receive, send)
-
-    def _grant(self, text: str) -> str:
-        if not (self._always or self._ring.required):
-            return "manage"
-        return (self._ring.scope(text) if text else None) or ("wrong" if text else "none")
-
-
-class Granted:
-    """Lets every request do the same, whoever asks: the file's mode says who may ask on a socket."""
-
-    def __init__(self, app: ASGIApp, grant: str) -> None:
-        self._app = app
-        self._grant = grant
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        scope[GRANT] = self._grant
-        await self._app(scope, receive, send)
-
-
 _CLOSE: Final = {"Connection": "close"}
 
 
@@ -295,11 +276,6 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
-
-
-def _key(headers: Headers) -> str:
-    scheme, _, text = headers.get("authorization", "").partition(" ")
-    return text.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
 
 
 def _bare(name: str) -> str:

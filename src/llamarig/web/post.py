@@ -10,9 +10,10 @@ import logging
 from http import HTTPStatus
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llamarig.api.answers import Answer, refusal
+from llamarig.web.answers import refusal
 
 # Of long answers at each place to listen, all together; one that is longer than that is sent where there is no other.
 MOST_BYTES: Final = 16 << 20
@@ -31,8 +32,9 @@ class Post:
 
     async def send(self, answer: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Send an answer; refuses a long one while too much of others is not read yet."""
-        size = len(answer.body) if isinstance(answer, Answer) else 0
-        if not isinstance(answer, Answer) or size <= PIECE_BYTES or scope["method"] == "HEAD":
+        # What is a stream has no body.
+        size = len(getattr(answer, "body", b""))
+        if not isinstance(answer, Response) or size <= PIECE_BYTES or scope["method"] == "HEAD":
             await answer(scope, receive, send)
             return
         if self._bytes and self._bytes + size > MOST_BYTES:
@@ -50,7 +52,7 @@ class Post:
             self._bytes -= size
 
 
-async def _in_pieces(answer: Answer, send: Send) -> None:
+async def _in_pieces(answer: Response, send: Send) -> None:
     await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
     body = bytes(answer.body)
     for start in range(0, len(body), PIECE_BYTES):
