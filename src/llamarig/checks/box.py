@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from llamarig.hardware.nvml_process import NvmlProcess
 from llamarig.runtime.container_probe import ContainerProbe, DockerProbe
 from llamarig.runtime.door import Door, LinkDoor
 from llamarig.runtime.engine import Engine, LlamaServer
+from llamarig.runtime.exporter import exporter_health
 from llamarig.runtime.management import Management
 from llamarig.runtime.specs import SpecStore
 from llamarig.runtime.systemd import Systemd, Units
@@ -38,6 +40,7 @@ class Box:
         daemon: may be dead; then the state on disk says what should serve.
         door: which service each port leads to.
         gpus, probe: cards, and containers that are given them.
+        exporter: returns what the exporter of the host below a root says of itself.
 
     """
 
@@ -49,6 +52,7 @@ class Box:
     door: Door
     gpus: Gpus = field(default_factory=NvmlProcess)
     probe: ContainerProbe = field(default_factory=DockerProbe)
+    exporter: Callable[[Path], dict[str, Any] | None] = exporter_health
 
     @classmethod
     def of_host(cls, root: Path) -> Self:

@@ -32,6 +32,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     services.check_models,
     services.check_space,
     services.check_daemon,
+    services.check_exporter,
     services.check_active,
     services.check_given_up,
     services.check_units,

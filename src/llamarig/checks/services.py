@@ -12,9 +12,12 @@ from llamarig.config import paths
 from llamarig.errors import LlamarigError
 from llamarig.runtime.door import DoorError
 from llamarig.runtime.engine import PROMPT, TOKENS, EngineError
+from llamarig.runtime.exporter import ExporterError
 from llamarig.runtime.gate import FileGate
 
 _LOW_SPACE_GIB: Final = 2.0
+# A card that is woken, or a driver under load, answers within a few seconds.
+_STUCK_SECONDS: Final = 30.0
 
 
 def check_specs(box: Box) -> CheckResult:
@@ -78,6 +81,22 @@ def check_daemon(box: Box) -> CheckResult:
         said = f"llamarigd is still of release {release}, {deployed} is deployed"
         return warn(name, said, "sudo systemctl restart llamarigd: what serves goes on meanwhile")
     return ok(name, f"llamarigd {agent.get('version')}{f', release {release}' if release else ''}")
+
+
+def check_exporter(box: Box) -> CheckResult | None:
+    """The exporter, where there is one, answers, and the driver answers it. What serves goes on without."""
+    name = "exporter"
+    try:
+        said = box.exporter(box.root)
+    except ExporterError as error:
+        return warn(name, f"nobody measures this host: {error}", "journalctl --unit llamarig-exporter")
+    if said is None:
+        return None
+    stuck = float(said.get("stuck_seconds") or 0)
+    if stuck > _STUCK_SECONDS:
+        said_so = f"the driver has not answered llamarig-exporter for {stuck:.0f} s"
+        return warn(name, said_so, "journalctl --dmesg --grep NVRM; a driver that never answers needs a reboot")
+    return ok(name, "llamarig-exporter answers")
 
 
 def check_active(box: Box) -> CheckResult:

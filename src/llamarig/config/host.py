@@ -6,11 +6,11 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
+from llamarig.config.address import EXPORTER_PORT, MANAGEMENT_PORT
 from llamarig.config.engine import Engine
 from llamarig.config.policy import CRASH_LIMIT, CRASH_WINDOW_MINUTES, HUNG_SECONDS
 from llamarig.config.records import Allowed, Hardware, Minutes, Port, Record, ServerValue, Service
 
-MANAGEMENT_PORT: Final = 8081
 # A prompt of any length shows progress in less.
 _LEAST_HUNG: Final = 10
 
@@ -61,6 +61,9 @@ class HostIntent(Record):
     )
     management_port: Annotated[Port, Field(strict=False)] = Field(
         default=MANAGEMENT_PORT, description="Port of the management API, which no service may have."
+    )
+    exporter_port: Annotated[Port, Field(strict=False)] = Field(
+        default=EXPORTER_PORT, description="Port of the exporter, which no service may have."
     )
     models_dir: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = Field(
         default="/srv/llamarig/models", description="Where model files live on every host."

@@ -94,7 +94,8 @@ class Service(Record):
     port: Port = Field(
         description=(
             "Port on the host. Services may share one if their bind and sources are the same: they take turns, and the"
-            " one that serves answers there. That of the management API, `agent_api_port`, is not free."
+            " one that serves answers there. Those of the management API and the exporter,"
+            " `agent_api_port` and `exporter_port`, are not free."
         )
     )
     bind: str = Field(

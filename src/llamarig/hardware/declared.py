@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from llamarig.config import paths
 from llamarig.errors import LlamarigError
-from llamarig.hardware.gpus import Card
 
 SCHEMA_VERSION: Final = 1
 
@@ -86,14 +85,33 @@ def _card(item: dict[str, Any]) -> DeclaredCard:
     return DeclaredCard(**{**known, "lock_clocks_mhz": (lock[0], lock[1]) if lock else None})
 
 
-def paired(declared: Sequence[DeclaredCard], found: Sequence[Card]) -> list[tuple[DeclaredCard, Card | None]]:
+class Found(Protocol):
+    """A card that was found, as far as it says which declared one it is; ``name`` is that of its model."""
+
+    @property
+    def uuid(self) -> str:
+        """The card's UUID."""
+
+    @property
+    def pci_address(self) -> str:
+        """Where it is, as the kernel writes it."""
+
+    @property
+    def name(self) -> str:
+        """The name of its model."""
+
+
+_FoundT = TypeVar("_FoundT", bound=Found)
+
+
+def paired(declared: Sequence[DeclaredCard], found: Sequence[_FoundT]) -> list[tuple[DeclaredCard, _FoundT | None]]:
     """Return each declared card with the found one that it is, None where it is not there.
 
     A card with a UUID is that card or none. One without is the card at its PCI address, or else the first of its model
     that no other declared card is.
     """
     free = {card.uuid: card for card in found}
-    result: dict[int, Card | None] = {}
+    result: dict[int, _FoundT | None] = {}
     for sure in (_by_uuid, _by_address, _by_model):
         for place, wanted in enumerate(declared):
             if place not in result:
@@ -103,13 +121,13 @@ def paired(declared: Sequence[DeclaredCard], found: Sequence[Card]) -> list[tupl
     return [(wanted, result.get(place)) for place, wanted in enumerate(declared)]
 
 
-def _by_uuid(wanted: DeclaredCard, card: Card) -> bool:
+def _by_uuid(wanted: DeclaredCard, card: Found) -> bool:
     return wanted.uuid == card.uuid
 
 
-def _by_address(wanted: DeclaredCard, card: Card) -> bool:
+def _by_address(wanted: DeclaredCard, card: Found) -> bool:
     return wanted.uuid is None and wanted.pci_address == card.pci_address
 
 
-def _by_model(wanted: DeclaredCard, card: Card) -> bool:
+def _by_model(wanted: DeclaredCard, card: Found) -> bool:
     return wanted.uuid is None and wanted.pci_address is None and wanted.model == card.name

@@ -25,7 +25,14 @@ from llamarig.hardware.gpus import (
 )
 
 # Not supported, not found, no such function: a card without that sensor, or a driver that does not know the question.
-_ABSENT: Final = {3, NOT_FOUND, 13}
+ABSENT: Final = frozenset({3, NOT_FOUND, 13})
+
+
+def binding() -> Any:
+    """Return the module through which NVML is asked; most commands ask no card, and do without it."""
+    import pynvml  # type: ignore[import-untyped]  # noqa: PLC0415  see above
+
+    return pynvml
 
 
 class Nvml:
@@ -63,8 +70,7 @@ class Nvml:
 
     @contextmanager
     def _session(self) -> Iterator[Any]:
-        import pynvml  # type: ignore[import-untyped]  # noqa: PLC0415  most commands ask no card
-
+        pynvml = binding()
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
@@ -93,7 +99,7 @@ def _read(nvml: Any, index: int) -> Card | CardFault:
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         identity["uuid"] = nvml.nvmlDeviceGetUUID(handle)
-        identity["pci_address"] = _pci_address(nvml.nvmlDeviceGetPciInfo_v3(handle).busId)
+        identity["pci_address"] = pci_address(nvml.nvmlDeviceGetPciInfo_v3(handle).busId)
         return _read_card(nvml, handle, index, identity)
     except nvml.NVMLError as error:
         return CardFault(index=index, code=error.value, **identity)
@@ -140,7 +146,7 @@ def _optional(nvml: Any, call: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return call(*arguments)
     except nvml.NVMLError as error:
-        if error.value in _ABSENT:
+        if error.value in ABSENT:
             return None
         raise
 
@@ -159,7 +165,7 @@ def _processes(listed: list[Any] | None) -> tuple[GpuProcess, ...] | None:
     )
 
 
-def _pci_address(bus_id: str | bytes) -> str:
+def pci_address(bus_id: str | bytes) -> str:
     """Return NVML's ``00000000:01:00.0`` as the kernel writes it, ``0000:01:00.0``."""
     text = bus_id.decode() if isinstance(bus_id, bytes) else bus_id
     domain, _, rest = text.lower().partition(":")

@@ -35,6 +35,7 @@ _VARIABLES: Final = {
     "firewall": "firewall_enabled",
     "allowed": "firewall_allow",
     "management_port": "agent_api_port",
+    "exporter_port": "exporter_port",
 }
 _KNOWN: Final = (
     *(SENTINEL, "fleet_models_dir", "llm_services", "llm_default_service", "llm_server_defaults"),
@@ -100,7 +101,7 @@ def read_plan(host: str, variables: Mapping[str, Any], *, only_plan: bool = Fals
         "server_defaults": variables.get("llm_server_defaults") or {},
         "allowed": [allowed for allowed in found if allowed is not None],
     }
-    for name in ("firewall", "models_dir", "management_port", *_RESIDENCY):
+    for name in ("firewall", "models_dir", "management_port", "exporter_port", *_RESIDENCY):
         if variables.get(_VARIABLES[name]) is not None:
             content[name] = variables[_VARIABLES[name]]
     intent = _record(host, "", HostIntent, content, problems) if said_engine is not None else None

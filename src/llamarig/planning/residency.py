@@ -116,8 +116,9 @@ def _no_doors(intent: HostIntent) -> Iterator[Problem]:
         if "%" in service.bind:
             said = f"{service.bind} is an address with a zone, which HAProxy cannot listen on"
             yield Problem(intent.host, "bind", said, "name another address of the host, or ::", service.name)
-        if service.port == intent.management_port:
-            said = f"{service.port} belongs to the management API"
+        owner = {intent.management_port: "the management API", intent.exporter_port: "the exporter"}.get(service.port)
+        if owner is not None:
+            said = f"{service.port} belongs to {owner}"
             yield Problem(intent.host, "port", said, "choose another port", service.name)
 
 

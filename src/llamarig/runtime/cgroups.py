@@ -35,6 +35,7 @@ def service_of(pid: int, root: Path = Path("/")) -> str | None:
         return None
     for line in text.splitlines():
         slices = [part for part in line.split(":", 2)[-1].split("/") if part.endswith(_SUFFIX)]
-        if slices and slices[-1].startswith(_PREFIX):
+        # Below their own slice users name slices as they like.
+        if slices and slices[0] != "user.slice" and slices[-1].startswith(_PREFIX):
             return slices[-1].removeprefix(_PREFIX).removesuffix(_SUFFIX)
     return None

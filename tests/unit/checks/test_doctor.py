@@ -19,6 +19,7 @@ from llamarig.daemon.request import Kind, Origin
 from llamarig.daemon.state import GivenUp, State, Switching
 from llamarig.errors import DaemonGoneError
 from llamarig.runtime.door import DoorError, Traffic
+from llamarig.runtime.exporter import ExporterError
 from llamarig.runtime.specs import SpecStore
 from tests.support import below, make_spec
 from tests.unit.checks.conftest import FakeDaemon
@@ -205,6 +206,29 @@ def test_a_dead_daemon_fails_its_check_and_the_others_go_on(host: Host) -> None:
     assert (failed.name, failed.remedy) == ("daemon", "systemctl status llamarigd")
     assert failed.message == "llamarigd does not answer: it does not run: what serves goes on, and nothing switches"
     assert [item.name for item in results] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "word"),
+    [
+        ({"ok": True, "stuck_seconds": 1.5}, Status.OK, "answers"),
+        ({"ok": True, "stuck_seconds": 31.0}, Status.WARN, "has not answered llamarig-exporter for 31 s"),
+        (ExporterError("it does not answer at 127.0.0.1:9836"), Status.WARN, "nobody measures this host: it does not"),
+    ],
+)
+def test_an_exporter_is_looked_at_and_serving_goes_on_without(
+    host: Host, said: dict[str, object] | ExporterError, status: Status, word: str
+) -> None:
+    def health(_: Path) -> dict[str, object]:
+        if isinstance(said, ExporterError):
+            raise said
+        return said
+
+    results = list(examine(replace(box(host), exporter=health)))
+    found = next(item for item in results if item.name == "exporter")
+    assert (found.status, word in found.message) == (status, True)
+    assert bool(found.remedy) == (status is Status.WARN)
+    assert verdict(box(host), results)["healthy"]
 
 
 def test_a_daemon_of_another_release_than_the_deployed_one_is_a_warning(host: Host) -> None:

@@ -42,6 +42,7 @@ mistake("port as text", service(port="8080"), "llm_services[0].port", "valid int
 mistake("port too low", service(port=80), "llm_services[0].port", "1024, not 80", "correct port")
 mistake("port too high", service(port=70000), "llm_services[0].port", "65535, not 70000", "correct port")
 mistake("the daemon's port", service(port=8081), "port", "8081 belongs to the management API", "choose another port")
+mistake("the exporter's port", service(port=9836), "port", "9836 belongs to the exporter", "choose another port")
 mistake("unknown profile", service(profile="big"), "profile", "there is no profile 'big'", "use one of: small")
 mistake("unknown strategy", service(strategy="Z"), "llm_services[0].strategy", "'cpu', not 'Z'", "correct strategy")
 mistake("LAN without key", service(bind="0.0.0.0"), "bind", "the service has no api_key", "bind to 127.0.0.1")  # noqa: S104

@@ -12,6 +12,8 @@ FOUND = [
     ("12:memory:/llama-chat.slice/0123\n1:name=systemd:/llama-chat.slice/0123", "chat"),
     ("0::/llama.slice/llama-a.slice/docker-0123.scope/with:colon", "a"),
     ("0::/user.slice/user-1000.slice/session-1.scope", None),
+    # Any user can name a slice of their own like that.
+    ("0::/user.slice/user-1000.slice/user@1000.service/llama.slice/llama-chat.slice/it.scope", None),
     ("0::/system.slice/docker-0123.scope", None),
     ("0::/llama.slice", None),
     ("0::/", None),

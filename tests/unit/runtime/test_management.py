@@ -24,7 +24,7 @@ from llamarig.errors import (
     NotFoundError,
     SwitchError,
 )
-from llamarig.runtime.engine import UnixConnection
+from llamarig.runtime.connections import UnixConnection
 from llamarig.runtime.management import Management, outcome_of
 from tests.played_daemon import Answer, Daemon, Request, event
 from tests.support import below

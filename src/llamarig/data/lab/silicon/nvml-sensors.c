@@ -4,14 +4,20 @@
 #define IDLE_POWER_MW 21000U
 #define VALUE_UNSIGNED 1
 #define VALUE_UNSIGNED_LONG_LONG 3
+#define VALUE_SIGNED 5
 
 struct temperature {
   unsigned version;
   int sensor, celsius;
 };
+struct margin {
+  unsigned version;
+  int celsius;
+};
 union value {
   double real;
   unsigned number;
+  int integer;
   u64 big;
 };
 struct field {
@@ -38,10 +44,16 @@ EXPORT int nvmlDeviceGetTemperatureV(Device card, struct temperature *temperatur
 }
 
 EXPORT int nvmlDeviceGetTemperatureThreshold(Device card, int kind, unsigned *celsius) {
-  static const unsigned known[] = {104, 101}; /* shutdown, slowdown */
+  static const unsigned known[] = {96, 93, 0, 90}; /* shutdown, slowdown, none of the memory's, highest */
   ENTER_CARD(card);
-  if (kind < 0 || kind > 1) return NOT_SUPPORTED;
+  if (kind < 0 || kind > 3 || !known[kind]) return NOT_SUPPORTED;
   *celsius = known[kind];
+  return SUCCESS;
+}
+
+EXPORT int nvmlDeviceGetMarginTemperature(Device card, struct margin *margin) {
+  ENTER_CARD(card);
+  margin->celsius = 90 - (busy(card) ? 56 : 34);
   return SUCCESS;
 }
 
@@ -110,15 +122,16 @@ EXPORT int nvmlDeviceSetPowerManagementLimit(Device card, unsigned milliwatts) {
   return state_write(card, "power_limit_mw", milliwatts, 0);
 }
 
-static u64 energy_mj(const struct card *card) {
+/* What only grows: so much for every second that the machine is up, whatever the card does. */
+static u64 grown(u64 by_second) {
   struct timespec now;
   clock_gettime(CLOCK_BOOTTIME, &now);
-  return (u64)now.tv_sec * power_mw(card);
+  return (u64)now.tv_sec * by_second;
 }
 
 EXPORT int nvmlDeviceGetTotalEnergyConsumption(Device card, u64 *millijoules) {
   ENTER_CARD(card);
-  *millijoules = energy_mj(card);
+  *millijoules = grown(IDLE_POWER_MW);
   return SUCCESS;
 }
 
@@ -176,8 +189,22 @@ EXPORT int nvmlDeviceGetPerformanceState(Device card, int *state) {
   return SUCCESS;
 }
 
+/* The number-th fault NAME=TEXT[@UUID] that is about this card, or about all; its text without the card. */
+static bool card_fault(const char *name, unsigned number, const struct card *card, char *text, size_t size) {
+  for (unsigned line = 0; silicon_fault(name, line, text, size); line++) {
+    char *uuid = strchr(text, '@');
+    if (uuid && strcmp(uuid + 1, card->uuid)) continue;
+    if (number--) continue;
+    if (uuid) *uuid = '\0';
+    return true;
+  }
+  return false;
+}
+
 static int give_reasons(const struct card *card, u64 *reasons) {
+  char text[TEXT * 2];
   *reasons = busy(card) ? 0 : 1; /* idle */
+  if (card_fault("throttle", 0, card, text, sizeof text)) *reasons = strtoull(text, NULL, 0);
   return SUCCESS;
 }
 
@@ -262,17 +289,35 @@ static void fill_big(struct field *field, u64 number) {
   field->value.big = number;
 }
 
+static void fill_integer(struct field *field, int number) {
+  field->type = VALUE_SIGNED;
+  field->value.integer = number;
+}
+
+/* A field that is asked for as a fault, field=ID:NUMBER. */
+static bool fill_as_told(const struct card *card, struct field *field) {
+  char text[TEXT * 2], *number;
+  for (unsigned i = 0; card_fault("field", i, card, text, sizeof text); i++) {
+    if (strtoul(text, &number, 10) != field->id || *number != ':') continue;
+    fill_big(field, strtoull(number + 1, NULL, 10));
+    return true;
+  }
+  return false;
+}
+
 static void fill_field(const struct card *card, struct field *field) {
   field->code = SUCCESS;
+  if (fill_as_told(card, field)) return;
   switch (field->id) {
-    case 83: fill_big(field, energy_mj(card)); break;
+    case 83: fill_big(field, grown(IDLE_POWER_MW)); break;
     case 94: fill_number(field, 0); break; /* PCIe replays */
     case 185:
     case 186: fill_number(field, power_mw(card)); break;
-    case 193: fill_number(field, 104); break; /* shutdown, slowdown, memory, maximum: degrees */
-    case 194: fill_number(field, 101); break;
-    case 195: fill_number(field, 105); break;
-    case 196: fill_number(field, 90); break;
+    case 193: fill_integer(field, -5); break; /* shutdown, slowdown, highest: degrees that are left then */
+    case 194: fill_integer(field, -2); break;
+    case 196: fill_integer(field, 0); break;
+    case 197: /* bytes from the card, and to it */
+    case 198: fill_big(field, grown(1000)); break;
     case 74:
     case 76:
     case 269:

@@ -1,0 +1,1 @@
+"""llamarig-exporter: what cards and host measure, for Prometheus."""
