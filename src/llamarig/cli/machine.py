@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from llamarig import __version__
+from llamarig import __version__, release
 from llamarig.cli.output import fail, finish
 from llamarig.cli.verb import JSON, host_root, needs_root
 from llamarig.errors import ExitCode, LlamarigError
@@ -115,11 +115,7 @@ def version(*, as_json: bool) -> None:
     Examples:
       llamarig version --json
     """  # noqa: D301  click's mark
-    try:
-        from llamarig._release import RELEASE  # type: ignore[import-not-found]  # noqa: PLC0415  written by the build
-    except ImportError:
-        RELEASE = None  # noqa: N806
     python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
-    data = {"version": __version__, "release": RELEASE, "python": python}
-    line = f"llamarig {__version__} (release {RELEASE or 'none: a checkout'}, Python {python})"
+    data = {"version": __version__, "release": release(), "python": python}
+    line = f"llamarig {__version__} (release {release() or 'none: a checkout'}, Python {python})"
     finish("version", data, [line], as_json=as_json)

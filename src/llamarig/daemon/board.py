@@ -7,14 +7,14 @@ files are read again only where they have changed.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from llamarig import __version__
+from llamarig import __version__, release
 from llamarig.config import paths
 from llamarig.config.policy import Policy
 from llamarig.config.spec import Spec
@@ -94,6 +94,15 @@ class Board:
     def serving(self) -> tuple[str, ...]:
         """Return the services that should be serving."""
         return self._state.get().names
+
+    def specs(self) -> dict[str, Spec]:
+        """Return the spec of each service: of an active one that which it serves with, else the planned one."""
+        serving = {one.service: spec for one in self._state.get().active if (spec := self._spec(one)) is not None}
+        return {**self._specs.get(), **serving}
+
+    def policy(self) -> Policy:
+        """Return how long services stay, and which is the default."""
+        return self._policy.get()
 
     def status(self) -> Data:
         """Return what serves now, and how it is."""
@@ -196,8 +205,8 @@ class Board:
         return _stamp(self._history)
 
     def version(self) -> Data:
-        """Return what this daemon is."""
-        return {"version": __version__, "release": _release()}
+        """Return what this daemon is, and which host it is on: through a tunnel all have the same address."""
+        return {"version": __version__, "release": release(), "host": socket.gethostname()}
 
     def _active(self, serving: Serving, job: Job | None, view: View) -> Data:
         name = serving.service
@@ -333,12 +342,3 @@ def _name(spec: Spec) -> str:
 def _context(spec: Spec) -> int | None:
     value = spec.origins.get("ctx_size", {}).get("value")
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-@lru_cache(1)
-def _release() -> str | None:
-    try:
-        from llamarig._release import RELEASE  # type: ignore[import-not-found]  # noqa: PLC0415  written by the build
-    except ImportError:
-        return None
-    return str(RELEASE)

@@ -6,34 +6,36 @@ Its end stops no service: engines, doors and gates are units, links and files th
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import json
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
+from llamarig.api.counts import Counts
 from llamarig.api.providers import Providers
-from llamarig.api.server import Address, Server
+from llamarig.api.server import Server
 from llamarig.config import paths
+from llamarig.config.address import MANAGEMENT_PORT, Address, read_address
 from llamarig.daemon.board import Board
 from llamarig.daemon.cards import NvmlCards
 from llamarig.daemon.desk import Desk
 from llamarig.daemon.gauges import Gauges
 from llamarig.daemon.jobs import Jobs
 from llamarig.daemon.memory import MemoryStore
-from llamarig.daemon.notify import notify, watchdog_seconds
+from llamarig.daemon.metrics import Metrics
 from llamarig.daemon.observer import Observer
 from llamarig.daemon.request import Kind, Origin, Request
+from llamarig.daemon.samples import Samples
 from llamarig.daemon.state import StateStore
 from llamarig.daemon.steps import Means
 from llamarig.daemon.supervisor import Supervisor
 from llamarig.daemon.switching import Switcher
+from llamarig.daemon.tally import Tally
 from llamarig.errors import LlamarigError
 from llamarig.hardware.nvml_process import NvmlProcess
 from llamarig.runtime.bus import BusUnits
@@ -42,14 +44,17 @@ from llamarig.runtime.engine import EngineSocket
 from llamarig.runtime.engines import HostEngines
 from llamarig.runtime.gate import FileGate
 from llamarig.runtime.journal import Journal
+from llamarig.runtime.notify import log_to_systemd, notify, watchdog_seconds
 from llamarig.runtime.specs import SpecStore
 
 # How long a job that runs gets to come to its end when the daemon is told to end; TimeoutStopSec is longer.
 GRACE_SECONDS: Final = 20.0
 _API_SECONDS: Final = 5.0
+# After so long an engine's metrics are of no use to the scrape that asked for them, which waited for a shorter time.
+ENGINE_SECONDS: Final = 5.0
 _ROUND_SECONDS: Final = 20.0
-# systemd's priorities, which it reads in front of each line (sd-daemon(3)).
-_PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+# Where the API listens if nobody says otherwise.
+_ADDRESS: Final = Address("127.0.0.1", MANAGEMENT_PORT)
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -60,17 +65,17 @@ class Daemon:
         self.root = root
         self.config_trouble = ""
         specs, state, memory = SpecStore(root), StateStore(root), MemoryStore(root)
-        reading = NvmlProcess().read
+        reading, engine, tally, counts = NvmlProcess().read, EngineSocket(root), Tally(), Counts()
         means = Means(
             specs=specs,
             units=BusUnits(root),
-            engine=EngineSocket(root),
+            engine=engine,
             door=LinkDoor(root),
             gate=FileGate(root),
             engines=HostEngines(root),
             cards=NvmlCards(reading, root),
         )
-        self.jobs = Jobs(Switcher(state=state, means=means, memory=memory).perform, root)
+        self.jobs = Jobs(Switcher(state=state, means=means, memory=memory, tally=tally).perform, root)
         observer = Observer(
             units=means.units,
             engine=means.engine,
@@ -82,7 +87,7 @@ class Daemon:
             root=root,
         )
         self.supervisor = Supervisor(
-            observer=observer, specs=specs, state=state, submit=self.jobs.submit, busy=self._is_busy
+            observer=observer, specs=specs, state=state, submit=self.jobs.submit, busy=self._is_busy, tally=tally
         )
         self.board = Board(
             specs=specs,
@@ -95,8 +100,18 @@ class Daemon:
         )
         desk = Desk(self.jobs, self.board.known, self.board.serving)
         gauges = Gauges(root, specs, reading)
-        providers = Providers(self.board, desk, Journal(self.board.known), gauges)
-        self.server = Server(providers, root, self._address())
+        self.samples = Samples(gauges.gpus)
+        metrics = Metrics(
+            board=self.board,
+            views=self.supervisor,
+            specs=specs,
+            memory=memory,
+            tally=tally,
+            ask=lambda spec: engine.metrics(spec, ENGINE_SECONDS),
+            requests=counts.read,
+        )
+        providers = Providers(self.board, desk, Journal(self.board.known), gauges, metrics, self.samples)
+        self.server = Server(providers, root, self._address(), counts)
 
     def run(self, ending: threading.Event) -> None:
         """Serve until ``ending`` is set.
@@ -109,6 +124,7 @@ class Daemon:
         self.jobs.start()
         self.jobs.submit(Request(Kind.RECONCILE, origin=Origin.START))
         self.supervisor.start()
+        self.samples.start()
         notify("READY=1\nSTATUS=It looks after the services of this host.")
         _LOG.info("llamarigd looks after %s", ", ".join(self.board.known()) or "no service so far")
         wanted = watchdog_seconds()
@@ -124,6 +140,7 @@ class Daemon:
         notify("STOPPING=1\nSTATUS=It ends; services go on.")
         _LOG.info("told to end; services go on")
         self.supervisor.close()
+        self.samples.close()
         if not self.jobs.close(GRACE_SECONDS):
             job = self.jobs.current()
             _LOG.warning("%s is not over: it is settled at the next start", job.said if job else "a job")
@@ -139,40 +156,13 @@ class Daemon:
         """Return where the API listens for the network; nowhere where that cannot be read."""
         path = self.root / paths.DAEMON_FILE.lstrip("/")
         try:
-            return address_of(json.loads(path.read_text(encoding="utf-8")))
+            return read_address(json.loads(path.read_text(encoding="utf-8")), _ADDRESS)
         except FileNotFoundError:
-            return Address()
+            return _ADDRESS
         except (OSError, ValueError) as error:
             self.config_trouble = f"the API listens on no port: {path} cannot be read: {error}"
             _LOG.error("%s; run playbooks/site.yml for this host again", self.config_trouble)
             return None
-
-
-def address_of(data: Any) -> Address:
-    """Read the daemon's configuration.
-
-    Raises:
-        ValueError: it is none.
-
-    """
-    if not isinstance(data, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004  one kind of error for a file that cannot be used
-    usual = Address()
-    bind, port, hosts = data.get("bind", usual.bind), data.get("port", usual.port), data.get("hosts", [])
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
-        raise ValueError(f"port is {port!r}, which is none")
-    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
-        raise ValueError(f"hosts is {hosts!r}, which is no list of names")
-    return Address(str(ipaddress.ip_address(bind)), port, tuple(hosts))
-
-
-class _Formatter(logging.Formatter):
-    """Sentences as systemd reads them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        mark = f"<{_PRIORITIES.get(record.levelno, 6)}>"
-        # What others said may be in it: no line of it may pass for one of the daemon's own.
-        return mark + super().format(record).replace("\n", f"\n{mark}  ")
 
 
 @contextmanager
@@ -199,11 +189,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 def main() -> NoReturn:
     """Run the daemon; ``LLAMARIG_ROOT`` is where the host's files are, by default ``/``."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    log_to_systemd()
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())

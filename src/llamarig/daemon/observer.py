@@ -28,7 +28,7 @@ from llamarig.errors import LlamarigError
 from llamarig.hardware.gpus import LOST, NOT_FOUND, RESET_REQUIRED, NvmlError, Reading
 from llamarig.hardware.usage import read_uptime
 from llamarig.runtime.door import Door, DoorError, Traffic
-from llamarig.runtime.engine import PROMPT, TOKENS, Engine, EngineError, GarbageError, Slot
+from llamarig.runtime.engine import PROMPT, SLEEPS, TOKENS, Engine, EngineError, GarbageError, Slot
 from llamarig.runtime.engines import Engines
 from llamarig.runtime.gate import Gate
 from llamarig.runtime.logline import last_words
@@ -46,8 +46,6 @@ _GONE: Final = frozenset({NOT_FOUND, LOST, RESET_REQUIRED})
 _OWN_TROUBLE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 # A clock that was set by more than this since a service was proven tells nothing of the order of things.
 _CLOCK_SECONDS: Final = 60.0
-# An engine that may fall asleep is woken by a question for its slots.
-_SLEEPS: Final = "--sleep-idle-seconds"
 
 
 class CannotAskError(Exception):
@@ -332,7 +330,7 @@ class Observer:
 
     def _may_wake(self, spec: Spec, traffic: Traffic | None) -> bool:
         """Tell whether an engine may be asked for its slots: one that sleeps when idle only after a request."""
-        if _SLEEPS not in spec.argv:
+        if SLEEPS not in spec.argv:
             return True
         if traffic is None:
             return False

@@ -25,6 +25,7 @@ from llamarig.daemon.request import Kind, Origin, Request
 from llamarig.daemon.residency import Idle
 from llamarig.daemon.sights import Health, Proof, Record, Run, Sight, same_run
 from llamarig.daemon.state import Serving, State, StateStore
+from llamarig.daemon.tally import Tally
 from llamarig.errors import LlamarigError
 from llamarig.runtime.specs import SpecStore
 
@@ -44,6 +45,7 @@ class View:
         restarts: how often systemd has started its unit anew.
         in_flight: requests that it is answering; None where the door does not say.
         idle_seconds: since when it has had none.
+        finding: its health in full, of which ``health`` is the shorter word; empty where nobody looked.
 
     """
 
@@ -52,6 +54,7 @@ class View:
     restarts: int = 0
     in_flight: int | None = None
     idle_seconds: float | None = None
+    finding: str = ""
 
 
 class Supervisor:
@@ -69,6 +72,7 @@ class Supervisor:
         state: StateStore,
         submit: Callable[[Request], object],
         busy: Callable[[], bool],
+        tally: Tally,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -77,6 +81,7 @@ class Supervisor:
         self.state = state
         self.submit = submit
         self.busy = busy
+        self.tally = tally
         self.clock = clock
         self.now = now
         self._policy = Policy()
@@ -214,7 +219,11 @@ class Supervisor:
         idle = self._watch(serving, one)
         in_flight = one.traffic.in_flight if one.traffic else None
         idle_seconds = round(idle.seconds(one.sight.time), 1)
-        self._show(name, View(verdict.health.word, verdict.reason, one.sight.unit.restarts, in_flight, idle_seconds))
+        health, restarts = verdict.health, one.sight.unit.restarts
+        if health.value not in {self._views.get(name, View()).finding, Health.OK.value, Health.LOADING.value}:
+            # What is mended at once is seen by no scrape.
+            self.tally.found(name, health.value)
+        self._show(name, View(health.word, verdict.reason, restarts, in_flight, idle_seconds, health.value))
         self._tell(name, verdict)
         return verdict
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_a_host_that_never_served_says_so(played: Played) -> None:
         "queue": [],
     }
     assert status["default"] == "chat"
-    assert status["agent"] == {"version": __version__, "release": None}
+    assert status["agent"] == {"version": __version__, "release": None, "host": socket.gethostname()}
 
 
 def test_a_host_without_a_plan_says_so(tmp_path: Path) -> None:

@@ -13,14 +13,12 @@ import tempfile
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llamarig.config import paths
-from llamarig.daemon.main import address_of
 from llamarig.errors import DaemonGoneError
-from llamarig.runtime.engine import UnixConnection
+from llamarig.runtime.connections import UnixConnection
 from llamarig.runtime.management import Management
 from tests.support import ROOT, below, make_spec, provision
 
@@ -121,6 +119,20 @@ def test_what_it_was_asked_is_still_known_after_it_was_killed(root: Path) -> Non
         assert client.job(job["id"])["state"] == "failed"
 
 
+def test_it_gives_its_metrics_its_samples_and_its_page_to_everybody_on_the_host(root: Path) -> None:
+    def ask(path: str) -> str:
+        with contextlib.closing(UnixConnection(str(below(root, paths.READ_SOCKET)), SECONDS)) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            assert response.status == 200
+            return response.read().decode()
+
+    with running(root):
+        assert '\nllamarig_service_active{service="chat"} 0.0\n' in ask("/metrics")
+        assert json.loads(ask("/samples"))["gpus"] == [], "this host has no card"
+        assert ask("/ui").startswith("<!doctype html>")
+
+
 def test_there_is_one_daemon_on_a_host(root: Path) -> None:
     with running(root):
         done = subprocess.run(
@@ -192,28 +204,3 @@ def ask(connection: HTTPConnection, path: str) -> int:
     response = connection.getresponse()
     response.read()
     return response.status
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        ([], "no JSON object"),
-        ({"port": "8081"}, "port is '8081'"),
-        ({"port": 70000}, "port is 70000"),
-        ({"port": True}, "port is True"),
-        ({"bind": "gpu01"}, "gpu01"),
-        ({"bind": None}, "None"),
-        ({"hosts": "gpu01"}, "no list of names"),
-        ({"hosts": [1]}, "no list of names"),
-    ],
-)
-def test_a_configuration_that_is_none_is_refused(data: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        address_of(data)
-
-
-def test_a_configuration_says_where_and_by_which_names() -> None:
-    found = address_of({"bind": "::1", "port": 9, "hosts": ["gpu01.example.com"]})
-    assert (str(found), found.is_loopback, found.hosts) == ("[::1]:9", True, ("gpu01.example.com",))
-    assert (str(address_of({})), address_of({}).is_loopback) == ("127.0.0.1:8081", True)
-    assert not address_of({"bind": "192.0.2.1"}).is_loopback

@@ -60,7 +60,7 @@ def world(host: Host) -> World:
     world = World(host)
     host.switch("alpha")
     world.steps(20)
-    assert world.view() == View("ok", "", 0, 0, 15.0)
+    assert world.view() == View("ok", "", 0, 0, 15.0, "ok")
     assert world.done == []
     return world
 
@@ -135,6 +135,7 @@ def test_a_hung_server_is_started_anew(world: World, change: dict[str, Any], fau
     assert view is not None
     assert (view.health, view.reason, view.restarts, view.in_flight) == ("ok", "", 0, 0)
     assert world.events() == [("alpha", "hung"), ("alpha", "ok")]
+    assert world.supervisor.tally.sums().faults == {("alpha", "hung"): 1}
 
 
 def test_a_token_that_does_not_come_is_found_though_the_engine_computes(world: World) -> None:

@@ -18,6 +18,7 @@ from llamarig.daemon.job import LaterError
 from llamarig.daemon.observer import Observer
 from llamarig.daemon.request import Request
 from llamarig.daemon.supervisor import Supervisor, View
+from llamarig.daemon.tally import Tally
 from llamarig.errors import LlamarigError
 from llamarig.hardware.gpus import Reading
 from llamarig.runtime.engine import Answer, EngineError, GarbageError, Slot
@@ -123,6 +124,7 @@ class World:
         self.asked: list[Request] = []
         self.done: list[Request] = []
         self.busy = False
+        self.tally = Tally()
         self.refuses = False
         self.reading: Callable[[], Reading] = reading
         self._pauses: dict[str, float] = {}
@@ -151,6 +153,7 @@ class World:
             state=host.state,
             submit=self._submit,
             busy=lambda: self.busy or bool(self.asked),
+            tally=self.tally,
             clock=host.clock,
             now=host.clock,
         )
