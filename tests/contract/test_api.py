@@ -46,9 +46,10 @@ def check(operation: Operation, said: Said) -> None:
     if content is None:
         assert said.data is None
         return
-    schema = {**content["application/json"]["schema"], "components": DOCUMENT["components"]}
+    ((kind, described), *_) = content.items()
+    schema = {**described["schema"], "components": DOCUMENT["components"]}
     jsonschema_rs.Draft202012Validator(schema).validate(said.data)
-    assert said.headers["content-type"] == "application/json"
+    assert said.headers["content-type"].partition(";")[0] == kind
 
 
 def test_every_function_that_answers_is_declared_and_every_declared_one_is_there() -> None:
@@ -79,7 +80,7 @@ def test_the_document_is_what_readers_of_openapi_expect() -> None:
 @each_operation
 def test_what_changes_something_needs_the_right_to_it(operation: Operation) -> None:
     assert (operation.scope == "manage") == (operation.method in {"POST", "DELETE"})
-    assert (operation.scope == "open") == (operation.path == "/healthz")
+    assert (operation.scope == "open") == (operation.path in {"/healthz", "/ui"})
     assert declared(operation)["x-scope"] == operation.scope
     assert bool(operation.body) == (operation.method == "POST")
 
@@ -114,6 +115,8 @@ def prepare(api: World, operation: Operation, status: int) -> str:
         api.board.status = api.board.models = api.board.version = api.board.services  # type: ignore[method-assign]
         api.server._providers.desk.jobs = api.server._providers.desk.job = api.board.services  # type: ignore[method-assign, assignment]
         api.server._providers.gauges.gpus = api.server._providers.gauges.system = api.board.services  # type: ignore[method-assign]
+        api.metrics.text = lambda: api.board.services()["text"]  # type: ignore[method-assign]
+        api.samples.recent = lambda seconds: api.board.services()  # type: ignore[method-assign]  # noqa: ARG005
         api.logs.lines = lambda *_: api.board.services()["lines"]  # type: ignore[method-assign]
     if "{job}" in path and status != 404:
         if operation.name == "cancel" and status == 202:

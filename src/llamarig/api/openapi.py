@@ -18,6 +18,10 @@ from llamarig.api.schemas import SCHEMAS, SERVICE, Schema, reference
 Scope = Literal["open", "read", "manage"]
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 _EVENTS: Final = "text/event-stream"
+_JSON: Final = "application/json"
+# Of Prometheus: https://prometheus.io/docs/instrumenting/exposition_formats/
+EXPOSITION: Final = "text/plain"
+HTML: Final = "text/html"
 # What any request may be answered with.
 _ALWAYS: Final = {
     401: "no key, or one that is none",
@@ -56,6 +60,7 @@ class Operation:
         body: name of the body's schema, if it has one.
         answers: name of the schema of each answer beside those that any request may get.
         events: whether it may answer with events.
+        media: of a good answer.
 
     """
 
@@ -69,6 +74,7 @@ class Operation:
     body: str = ""
     answers: Mapping[int, str] = field(default_factory=dict)
     events: bool = False
+    media: str = _JSON
 
     @property
     def fields(self) -> list[str]:
@@ -107,8 +113,9 @@ class Operation:
         for status, schema in self.answers.items():
             answers[str(status)] = {"description": _SAID.get(status, self.summary)}
             if schema:
-                events = self.events and status == HTTPStatus.OK
-                answers[str(status)]["content"] = _content(reference(schema), events=events)
+                good = status == HTTPStatus.OK
+                media = self.media if good else _JSON
+                answers[str(status)]["content"] = _content(reference(schema), events=self.events and good, media=media)
         if self.events and HTTPStatus.OK not in self.answers:
             answers["200"] = {"description": self.summary, "content": {_EVENTS: {"schema": {"type": "string"}}}}
         parameters = [
@@ -296,6 +303,40 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET",
+        path="/samples",
+        name="samples",
+        scope="read",
+        summary="What the cards did in the last hour: a list of times, and of each card lists of figures as long",
+        query=(
+            Parameter(
+                "seconds",
+                "How far back, at most.",
+                {"type": "integer", "minimum": 1, "maximum": 3600, "default": 3600},
+            ),
+        ),
+        answers={200: "Samples", **_READ},
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        scope="read",
+        summary="Metrics for Prometheus: the daemon's, and those of the engines of active services",
+        answers={200: "Text", **_READ},
+        media=EXPOSITION,
+    ),
+    Operation(
+        method="GET",
+        path="/ui",
+        name="page",
+        # It says nothing of the host: what it shows it asks for itself, with a key where one is needed.
+        scope="open",
+        summary="A page that shows the host in a browser",
+        answers={200: "Text", 400: "Error"},
+        media=HTML,
+    ),
+    Operation(
+        method="GET",
         path="/system",
         name="system",
         scope="read",
@@ -362,8 +403,8 @@ def document() -> dict[str, Any]:
     }
 
 
-def _content(schema: Schema, *, events: bool = False) -> dict[str, Any]:
-    content: dict[str, Any] = {"application/json": {"schema": schema}}
+def _content(schema: Schema, *, events: bool = False, media: str = _JSON) -> dict[str, Any]:
+    content: dict[str, Any] = {media: {"schema": schema}}
     if events:
         content[_EVENTS] = {"schema": {"type": "string"}}
     return content

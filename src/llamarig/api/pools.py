@@ -13,12 +13,13 @@ T = TypeVar("T")
 
 
 class Pools:
-    """Threads for files and the journal, for the machine, and for what is asked of the daemon."""
+    """Threads for files and the journal, for the machine, for engines, and for what is asked of the daemon."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._files = ThreadPoolExecutor(3, "api-files")
         self._machine = ThreadPoolExecutor(2, "api-machine")
+        self._engines = ThreadPoolExecutor(2, "api-engines")
         self._asking = ThreadPoolExecutor(2, "api-asking")
 
     async def files(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
@@ -34,13 +35,17 @@ class Pools:
         """Ask the machine; raises as :meth:`files`."""
         return await self._run(self._machine, lambda: work(*arguments, **options))
 
+    async def engines(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Ask engines; raises as :meth:`files`."""
+        return await self._run(self._engines, lambda: work(*arguments, **options))
+
     async def asking(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """Ask the daemon for something; raises as :meth:`files`."""
         return await self._run(self._asking, lambda: work(*arguments, **options))
 
     def close(self) -> None:
         """Let threads end as they come to it."""
-        for pool in (self._files, self._machine, self._asking):
+        for pool in (self._files, self._machine, self._engines, self._asking):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -138,6 +138,20 @@ class Gauges(Protocol):
         """Return what processors and memory do."""
 
 
+class Metrics(Protocol):
+    """What is counted and known, for Prometheus. May wait for engines, some seconds at most."""
+
+    def text(self) -> str:
+        """Return all of it in Prometheus's text format."""
+
+
+class Samples(Protocol):
+    """What the cards did in the last hour. Answers at once."""
+
+    def recent(self, seconds: int) -> Data:
+        """Return the samples of the last seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Providers:
     """Everything that the API speaks for."""
@@ -146,3 +160,5 @@ class Providers:
     desk: Desk
     logs: Logs
     gauges: Gauges
+    metrics: Metrics
+    samples: Samples

@@ -10,15 +10,18 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from llamarig.api.answers import Answer, refusal
 from llamarig.api.lines import Splitter, shown
-from llamarig.api.openapi import document
+from llamarig.api.openapi import HTML, document
+from llamarig.api.page import PAGE, POLICY
 from llamarig.api.pools import Pools
 from llamarig.api.providers import Data, Follower, Providers
 from llamarig.api.sse import Stream, event
 from llamarig.api.waking import Ears
+from llamarig.web.answers import Answer, refusal, written
+from llamarig.web.exposition import Exposition
 
 if TYPE_CHECKING:
     from llamarig.api.app import Asked
@@ -40,6 +43,8 @@ class Reads:
         self._desk = providers.desk
         self._logs = providers.logs
         self._gauges = providers.gauges
+        self._metrics = providers.metrics
+        self._samples = providers.samples
         self._pools = pools
         self._ending = ending
         self._document = document()
@@ -103,6 +108,21 @@ class Reads:
     async def system(self, _: Asked) -> ASGIApp:
         """Say what processors and memory do."""
         return Answer(await self._pools.machine(self._gauges.system))
+
+    async def samples(self, asked: Asked) -> ASGIApp:
+        """Say what the cards did."""
+        # Not laid out for people: a line for each of some thousand figures.
+        found = written(self._samples.recent(asked.query["seconds"]))
+        return Response(found + b"\n", media_type="application/json")
+
+    async def metrics(self, _: Asked) -> ASGIApp:
+        """Say what is counted and known, for Prometheus."""
+        text = await self._pools.engines(self._metrics.text)
+        return Exposition(text.encode())
+
+    async def page(self, _: Asked) -> ASGIApp:
+        """Give the page, which asks for the rest itself."""
+        return Response(PAGE, headers={"Content-Type": f"{HTML}; charset=utf-8", "Content-Security-Policy": POLICY})
 
     async def events(self, asked: Asked) -> ASGIApp:
         """Tell what happens."""

@@ -59,6 +59,8 @@ def also(schema: Schema, **properties: Schema) -> Schema:
 _STATE: Final[Schema] = {"enum": ["idle", "starting", "running", "stopping"]}
 _QUEUE: Final[Schema] = {**FLAG, "description": "Whether it may wait for what is under way."}
 
+_FIGURES: Final[Schema] = {"type": "array", "items": maybe(NUMBER)}
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "Error": also(
         answer(error=TEXT, remedy=TEXT),
@@ -134,7 +136,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         planned=FLAG,
     ),
     "GivenUp": answer(time=NUMBER, reason=TEXT),
-    "Version": answer(version=TEXT, release=maybe(TEXT)),
+    "Version": answer(version=TEXT, release=maybe(TEXT), host=TEXT),
     "Status": answer(
         model=maybe(TEXT),
         model_name=TEXT,
@@ -185,6 +187,23 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Event": answer(time=NUMBER, kind=TEXT, outcome=TEXT),
     "History": answer(events=listed("Event")),
     "Gpus": answer(gpus={"type": "array", "items": ANYTHING}, age_seconds=maybe(NUMBER), error=maybe(TEXT)),
+    "CardSamples": answer(
+        uuid=TEXT,
+        name=TEXT,
+        memory_mib=NUMBER,
+        power_limit_w=maybe(NUMBER),
+        used_mib=_FIGURES,
+        utilisation=_FIGURES,
+        power_w=_FIGURES,
+        temperature_c=_FIGURES,
+    ),
+    "Samples": answer(
+        every_seconds=NUMBER,
+        time=NUMBER,
+        times={"type": "array", "items": {"type": "integer"}},
+        gpus=listed("CardSamples"),
+    ),
+    "Text": TEXT,
     "System": answer(
         cpu=maybe(NUMBER),
         load=maybe({"type": "array", "items": NUMBER}),

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llamarig.api.counts import Counts
 from llamarig.api.providers import Providers
-from llamarig.api.server import Address, Server
+from llamarig.api.server import Server
 from llamarig.config import paths
+from llamarig.config.address import Address
 from llamarig.daemon.desk import Desk
 from llamarig.daemon.jobs import Act, Jobs
 from llamarig.errors import LlamarigError, NotFoundError
-from llamarig.runtime.engine import UnixConnection
+from llamarig.runtime.connections import UnixConnection
 from tests.support import below
 from tests.unit.daemon.acting import SECONDS, Acting
 
@@ -112,7 +114,7 @@ class FakeBoard:
         return len(self.events)
 
     def version(self) -> dict[str, Any]:
-        return {"version": "0.1.0", "release": None}
+        return {"version": "0.1.0", "release": None, "host": "gpu01"}
 
     def _active(self, service: str) -> dict[str, Any]:
         return {
@@ -180,14 +182,42 @@ class FakeLogs:
 
 
 class FakeGauges:
-    """A machine at rest."""
+    """A machine at rest; a test says what its cards say."""
+
+    def __init__(self) -> None:
+        self.cards: dict[str, Any] = {"gpus": [{"uuid": "GPU-1"}], "age_seconds": 0.5, "error": None}
 
     def gpus(self) -> dict[str, Any]:
-        return {"gpus": [{"uuid": "GPU-1"}], "age_seconds": 0.5, "error": None}
+        return self.cards
 
     def system(self) -> dict[str, Any]:
         memory = {"total_mib": 4096, "available_mib": 2048}
         return {"cpu": 0.1, "load": [0.0, 0.0, 0.0], "memory": memory, "swap": {"total_mib": 0}, "services": {}}
+
+
+class FakeMetrics:
+    """Metrics of which a test says what they are, and how long they take."""
+
+    def __init__(self) -> None:
+        self.said = "# HELP llamarig_stopped Whether.\n# TYPE llamarig_stopped gauge\nllamarig_stopped 0\n"
+        self.hold: threading.Event | None = None
+
+    def text(self) -> str:
+        if self.hold is not None:
+            self.hold.wait(SECONDS)
+        return self.said
+
+
+class FakeSamples:
+    """Samples of which a test says what they are."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, Any] = {"every_seconds": 10.0, "time": 1000.0, "times": [990], "gpus": []}
+        self.asked: list[int] = []
+
+    def recent(self, seconds: int) -> dict[str, Any]:
+        self.asked.append(seconds)
+        return self.said
 
 
 @dataclass(frozen=True)
@@ -209,6 +239,10 @@ class World:
     board: FakeBoard
     logs: FakeLogs
     server: Server
+    gauges: FakeGauges = field(default_factory=FakeGauges)
+    metrics: FakeMetrics = field(default_factory=FakeMetrics)
+    samples: FakeSamples = field(default_factory=FakeSamples)
+    counts: Counts = field(default_factory=Counts)
 
     def connect(self, where: str = "manage") -> http.client.HTTPConnection:
         """Connect to the API: where one may ``manage``, where one may ``read``, or on its ``port``."""
@@ -234,7 +268,9 @@ class World:
             response = connection.getresponse()
             raw = response.read()
             found = {name.lower(): value for name, value in response.getheaders()}
-            return Said(response.status, json.loads(raw) if raw else None, found)
+            kind = found.get("content-type", "application/json")
+            data = json.loads(raw) if raw and kind == "application/json" else raw.decode() or None
+            return Said(response.status, data, found)
 
     @contextlib.contextmanager
     def events(self, path: str, *, where: str = "manage", after: int | None = None) -> Iterator[Events]:
@@ -299,11 +335,13 @@ def world(act: Act | None = None) -> Iterator[World]:
         jobs = Jobs(act or acting.perform, root)
         board, logs = FakeBoard(jobs), FakeLogs()
         desk = Desk(jobs, lambda: SERVICES, lambda: ("chat", "gone"))
-        server = Server(Providers(board, desk, logs, FakeGauges()), root, Address(port=0))
+        gauges, metrics, samples, counts = FakeGauges(), FakeMetrics(), FakeSamples(), Counts()
+        providers = Providers(board, desk, logs, gauges, metrics, samples)
+        server = Server(providers, root, Address("127.0.0.1", 0), counts)
         jobs.start()
         server.start()
         try:
-            yield World(root, acting, jobs, board, logs, server)
+            yield World(root, acting, jobs, board, logs, server, gauges, metrics, samples, counts)
         finally:
             server.stop(SECONDS)
             jobs.close(0)
