@@ -31,7 +31,7 @@ _WANTED: Final = (
 ENGINE_FILE_NAMES: Final = ("Dockerfile", "entrypoint.sh")
 _SPEC_KEYS: Final = {"type", "elements", "choices", "options"}
 # Roles whose name is an everyday word: a site may have variables of its own that begin with it.
-_COMMON_WORDS: Final = {"agent", "door", "plan", "verify"}
+_COMMON_WORDS: Final = {"agent", "door", "exporter", "monitoring", "plan", "verify"}
 _REGISTER: Final = re.compile(r"^\s+register: (\w+)$", re.MULTILINE)
 _JINJA: Final = re.compile(r"\{[{%#]|^#jinja2:")
 _TEMPLATE: Final = object()

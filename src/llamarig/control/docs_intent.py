@@ -32,6 +32,7 @@ VARIABLES: Final = (
     ("firewall_enabled", "firewall", "`host_vars`"),
     ("firewall_allow", "allowed", "`host_vars`"),
     ("agent_api_port", "management_port", "`host_vars`"),
+    ("exporter_port", "exporter_port", "`host_vars`"),
 )
 _EXAMPLES: Final = {
     Hardware: """\

@@ -18,6 +18,8 @@ from typing import Final
 from llamarig import __version__
 from llamarig.errors import LlamarigError
 
+# What a room is made of, the parts of the page too.
+_SUFFIXES: Final = frozenset({".css", ".html", ".js", ".py", ".typed"})
 # What the release does not carry: rooms of the control node. Of data it has the engine's options, for explain.
 _LEFT_OUT: Final = ("control", "lab", "planning", "data")
 _LAUNCHER: Final = """\
@@ -28,7 +30,7 @@ from llamarig.{module} import main
 main()
 """
 # The programs of a release, and the module whose main they run.
-_PROGRAMS: Final = {"llamarig": "cli.main", "llamarigd": "daemon.main"}
+_PROGRAMS: Final = {"llamarig": "cli.main", "llamarigd": "daemon.main", "llamarig-exporter": "exporter.main"}
 
 
 class ReleaseError(LlamarigError):
@@ -61,7 +63,7 @@ class Release:
     def sources(self) -> list[Path]:
         """Every file of the package that goes into the release."""
         package = self.root / "src" / "llamarig"
-        found = [path for path in package.rglob("*") if path.suffix in {".py", ".typed"} and path.is_file()]
+        found = [path for path in package.rglob("*") if path.suffix in _SUFFIXES and path.is_file()]
         kept = [path for path in found if path.relative_to(package).parts[0] not in _LEFT_OUT]
         return sorted([*kept, *(package / "data" / "llama-server-help").glob("*.txt")])
 
