@@ -18,7 +18,8 @@ from llamarig.lab.hosts import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", ROOT / "molecule" / "default"))
-LAB = ROOT / ".lab-molecule"
+# Each scenario has a lab of its own, so that two of them can be run side by side.
+LAB = ROOT / ".lab-molecule" / SCENARIO.name
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class Box:
             "print(json.load(urllib.request.urlopen(request, timeout=30))['choices'][0]['message']['content'])"
         )
         return self.run(f"echo '{body}' | python3 -c \"{program}\"")
+
+    def get(self, url: str) -> str:
+        """Return what is at a URL, asked from this host, which has no curl."""
+        program = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=30).read())"
+        return self.run(f"python3 -c '{program}' '{url}'")
 
     def is_healthy(self) -> bool:
         code: int = self.llamarig("doctor")["exit"]

@@ -11,10 +11,12 @@ from tests.acceptance.box import LAB, Box
 # What a host goes through; each part leaves it as the next expects it.
 ORDER = (
     "served",
+    "watched",
     "silent",
     "models",
     "switching",
     "memory",
+    "unbroken",
     "faults",
     "firewall",
     "reboot",

@@ -25,12 +25,14 @@ def test_nothing_is_left_but_models_and_docker(alpha: Box) -> None:
     gone = "/etc/llamarig /opt/llamarig /var/lib/llamarig /usr/local/bin/llamarig /usr/local/lib/llamarig /run/llamarig"
     gone += " /etc/polkit-1/rules.d/50-llamarig.rules /etc/systemd/system/llamarigd.service"
     gone += " /etc/systemd/system/llamarig-door.service /etc/systemd/system/run-llamarig-engines.mount"
+    gone += " /etc/systemd/system/llamarig-exporter.service"
     assert alpha.run(f"ls -d {gone} 2>/dev/null || true") == ""
     assert alpha.run("ls /etc/systemd/system | grep '^llama-' || true") == ""
     assert alpha.run("systemctl list-units --all --plain --no-legend 'llama*' | grep -v slice || true") == ""
     assert alpha.run("sudo docker ps --all --quiet; sudo docker image ls --quiet") == ""
     assert alpha.run("ls /srv/llamarig/models/lab") != ""
     assert alpha.run("systemctl is-active docker") == "active"
+    assert alpha.run("ss -H -ltn 'sport = :9836 or sport = :9100'") == "", "nothing measures this host any more"
 
 
 def test_removing_again_changes_nothing() -> None:

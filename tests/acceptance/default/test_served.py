@@ -82,14 +82,16 @@ def test_the_key_is_nowhere_to_be_read(beta: Box) -> None:
 
 
 def test_units_are_sound_and_the_daemon_starts_with_the_host_in_their_place(alpha: Box) -> None:
-    alpha.run("sudo systemd-analyze verify --recursive-errors=yes /etc/systemd/system/llama{-*,rigd,rig-door}.service")
+    units = "/etc/systemd/system/llama{-*,rigd,rig-door,rig-exporter}.service"
+    alpha.run(f"sudo systemd-analyze verify --recursive-errors=yes {units}")
     states = alpha.run("systemctl list-unit-files 'llama*.service' --plain --no-legend").splitlines()
     found = {line.split()[0]: line.split()[1] for line in states}
-    assert found["llamarigd.service"] == found["llamarig-door.service"] == "enabled"
+    for unit in ("llamarigd", "llamarig-door", "llamarig-exporter"):
+        assert found[f"{unit}.service"] == "enabled", unit
     assert {state for name, state in found.items() if name.startswith("llama-")} == {"static"}
 
 
-@pytest.mark.parametrize("unit", ["llamarigd.service", "llamarig-door.service"])
+@pytest.mark.parametrize("unit", ["llamarigd.service", "llamarig-door.service", "llamarig-exporter.service"])
 def test_what_has_no_business_is_out_of_reach(alpha: Box, unit: str) -> None:
     said = alpha.run(f"systemd-analyze security {unit} | tail -1")
     assert float(said.split("level for")[1].split(":")[1].split()[0]) <= 2.5, said

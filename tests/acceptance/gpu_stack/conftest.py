@@ -11,6 +11,7 @@ ORDER = (
     "devices",
     "tuning",
     "faults",
+    "measured",
     "switched",
     "refusals",
     "repairs",

@@ -8,6 +8,8 @@ from typing import Any
 from tests.acceptance.box import Box
 
 NEW, OLD = "580.95.05", "580.82.07"
+# The cards of fresh.
+CARD, OTHER = "GPU-d1010e2b-9cee-53cc-8f77-ed1bde164f56", "GPU-d90498b4-7d59-510b-95f3-20fa6bca3f53"
 TOOLKIT = (
     "nvidia-container-toolkit",
     "nvidia-container-toolkit-base",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.acceptance.box import Box, playbook
-from tests.acceptance.gpu_stack.stack import in_container
+from tests.acceptance.gpu_stack.stack import OTHER, in_container
 
 WORKS = "0 0 1"
 
@@ -15,10 +15,9 @@ WORKS = "0 0 1"
 @pytest.fixture
 def container(fresh: Box) -> Iterator[str]:
     """A container with one card, given to it as services get theirs."""
-    card = "GPU-d90498b4-7d59-510b-95f3-20fa6bca3f53"
     loader = "/host/usr/lib64/ld-linux-x86-64.so.2 --library-path /host/usr/lib/x86_64-linux-gnu"
     fresh.run(
-        f"sudo docker run --detach --name keeper --device nvidia.com/gpu={card} -v /usr:/host/usr:ro "
+        f"sudo docker run --detach --name keeper --device nvidia.com/gpu={OTHER} -v /usr:/host/usr:ro "
         f"llamarig/probe:1 {loader} /host/usr/bin/sleep infinity"
     )
     yield "keeper"

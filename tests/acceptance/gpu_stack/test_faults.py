@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from tests.acceptance.box import Box
-from tests.acceptance.gpu_stack.stack import checks
+from tests.acceptance.gpu_stack.stack import CARD, checks
 
-CARD = "GPU-d1010e2b-9cee-53cc-8f77-ed1bde164f56"
 FAULTS = "/var/lib/lab-silicon/faults"
 
 

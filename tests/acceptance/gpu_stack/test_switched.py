@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from tests.acceptance.box import Box
-from tests.acceptance.gpu_stack.test_faults import CARD, FAULTS, play
+from tests.acceptance.gpu_stack.stack import CARD
+from tests.acceptance.gpu_stack.test_faults import FAULTS, play
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.acceptance.box import Box, changes, playbook
-from tests.acceptance.gpu_stack.stack import checks
+from tests.acceptance.gpu_stack.stack import CARD, OTHER, checks
 
 
 def limits(box: Box) -> list[str]:
@@ -16,7 +16,7 @@ def tuned(**card: object) -> str:
     """Return the declared cards of fresh, the first with other wishes."""
     first = {
         "name": "rtx4090",
-        "uuid": "GPU-d1010e2b-9cee-53cc-8f77-ed1bde164f56",
+        "uuid": CARD,
         "model": "NVIDIA GeForce RTX 4090",
         "memory_mib": 24564,
         "compute_capability": "8.9",
@@ -24,7 +24,7 @@ def tuned(**card: object) -> str:
     }
     second = {
         "name": "rtx5070ti",
-        "uuid": "GPU-d90498b4-7d59-510b-95f3-20fa6bca3f53",
+        "uuid": OTHER,
         "model": "NVIDIA GeForce RTX 5070 Ti",
         "memory_mib": 16303,
         "compute_capability": "12.0",
