@@ -47,6 +47,29 @@ silicon_packages() { printf '%s\n' gcc libc6-dev gpg gpg-agent; }
 # door_packages: the door itself, for its tests.
 door_packages() { echo haproxy; }
 
+# page_packages: the browser that the daemon's page is looked at with, in its tests; they are skipped where there is none.
+page_packages() {
+  # Ubuntu has it as a snap alone.
+  if [ -n "$(apt-cache search --names-only '^chromium$')" ]; then echo chromium; fi
+}
+
+# fetch_promtool: put promtool and amtool into .cache/promtool, for the tests of rules. Their packages are unpacked and not
+# installed, for that would start both.
+fetch_promtool() {
+  local place=.cache/promtool package
+  { command -v promtool && command -v amtool; } >/dev/null && return 0
+  [ -x "$place/usr/bin/promtool" ] && [ -x "$place/usr/bin/amtool" ] && return 0
+  say "unpacking promtool and amtool from distribution packages: prometheus prometheus-alertmanager"
+  rm -rf "$place" && mkdir -p "$place"
+  for package in prometheus prometheus-alertmanager; do
+    (cd "$place" && apt-get download -qq "$package" 2>/dev/null) ||
+      { as_root apt-get update -qq && (cd "$place" && apt-get download -qq "$package" 2>/dev/null); } ||
+      die "apt-get could not download $package" "apt-get download $package"
+    dpkg-deb --extract "$place/$package"_*.deb "$place"
+  done
+  rm "$place"/*.deb
+}
+
 lab_packages() {
   printf '%s\n' mmdebstrap iptables
   # A Docker from elsewhere is left alone; Debian 13 has the command in a package of its own.
