@@ -98,7 +98,11 @@ def test_defaults_are_those_of_the_argument_specs(role: Path) -> None:
 
 @pytest.mark.parametrize(
     ("role", "variable", "field"),
-    [("agent", "agent_api_port", "management_port"), ("firewall", "firewall_enabled", "firewall")],
+    [
+        ("agent", "agent_api_port", "management_port"),
+        ("exporter", "exporter_port", "exporter_port"),
+        ("firewall", "firewall_enabled", "firewall"),
+    ],
 )
 def test_what_the_planner_reads_too_has_one_default(role: str, variable: str, field: str) -> None:
     assert load(ROOT / f"roles/{role}/defaults/main.yml")[variable] == HostIntent.model_fields[field].default

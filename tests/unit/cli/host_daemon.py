@@ -87,6 +87,16 @@ class NoGauges:
         return {}
 
 
+class NoMetrics:
+    """What nobody counts."""
+
+    def text(self) -> str:
+        return ""
+
+    def recent(self, seconds: int) -> dict[str, Any]:
+        return {"seconds": seconds}
+
+
 class HostDaemon:
     """The daemon of a host in memory; ``asked`` is what it was asked to do: kind, body and origin."""
 
@@ -102,7 +112,8 @@ class HostDaemon:
             views=Views(host),
         )
         self.desk = RecordingDesk(self.jobs, self.board)
-        self.server = Server(Providers(self.board, self.desk, Logs(host), NoGauges()), host.root)
+        providers = Providers(self.board, self.desk, Logs(host), NoGauges(), NoMetrics(), NoMetrics())
+        self.server = Server(providers, host.root)
         self.jobs.start()
         self.server.start()
 

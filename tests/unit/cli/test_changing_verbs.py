@@ -11,7 +11,7 @@ from llamarig.config import paths
 from llamarig.daemon.generation import GenerationStore
 from llamarig.daemon.state import State
 from llamarig.errors import ExitCode
-from llamarig.runtime.engine import UnixConnection
+from llamarig.runtime.connections import UnixConnection
 from llamarig.runtime.management import Job
 from tests.support import below, make_spec
 from tests.unit.cli.conftest import SMALL, Shell, loading
