@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any
 
+from tests.unit.api import world
 from tests.unit.api.world import World
 
 MODELS = ("RTX 4090", "RTX 5070 Ti")
@@ -102,24 +103,8 @@ def history(now: float) -> list[dict[str, Any]]:
 
 
 def active(service: str, now: float, **changes: Any) -> dict[str, Any]:
-    """A service that serves."""
-    return {
-        "service": service,
-        "profile": "small",
-        "name": service.title(),
-        "url": "http://127.0.0.1:8080",
-        "port": 8080,
-        "health": "ok",
-        "reason": "",
-        "since": now - 240,
-        "pinned": False,
-        "idle_seconds": None,
-        "in_flight": 0,
-        "restarts": 0,
-        "version": "a" * 64,
-        "planned": True,
-        **changes,
-    }
+    """A service that has served for four minutes."""
+    return world.active(service, **{"since": now - 240, **changes})
 
 
 def status(now: float, *services: dict[str, Any], **changes: Any) -> dict[str, Any]:

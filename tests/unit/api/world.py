@@ -29,6 +29,27 @@ SERVICES = ("chat", "code")
 JSON = {"Content-Type": "application/json"}
 
 
+def active(service: str, since: float = 900.0, **changes: Any) -> dict[str, Any]:
+    """A service that serves."""
+    return {
+        "service": service,
+        "profile": "small",
+        "name": service.title(),
+        "url": "http://127.0.0.1:8080",
+        "port": 8080,
+        "health": "ok",
+        "reason": "",
+        "since": since,
+        "pinned": False,
+        "idle_seconds": None,
+        "in_flight": 0,
+        "restarts": 0,
+        "version": "a" * 64,
+        "planned": True,
+        **changes,
+    }
+
+
 class FakeBoard:
     """Says what a test has it say; ``trouble`` is raised by whatever reads."""
 
@@ -52,7 +73,7 @@ class FakeBoard:
             "model_name": "Chat" if self.model else "",
             "state": "starting" if job else "running" if self.model else "idle",
             "status": "chat serves",
-            "active": [self._active(self.model)] if self.model else [],
+            "active": [active(self.model)] if self.model else [],
             "default": "chat",
             "stopped": False,
             "job": job.to_dict() if job else None,
@@ -115,24 +136,6 @@ class FakeBoard:
 
     def version(self) -> dict[str, Any]:
         return {"version": "0.1.0", "release": None, "host": "gpu01"}
-
-    def _active(self, service: str) -> dict[str, Any]:
-        return {
-            "service": service,
-            "profile": "small",
-            "name": service.title(),
-            "url": "http://127.0.0.1:8080",
-            "port": 8080,
-            "health": "ok",
-            "reason": "",
-            "since": 900.0,
-            "pinned": False,
-            "idle_seconds": None,
-            "in_flight": 0,
-            "restarts": 0,
-            "version": "a" * 64,
-            "planned": True,
-        }
 
     def _read(self) -> None:
         self._reads.release()
