@@ -20,7 +20,7 @@ from llamarig.daemon.engine_metrics import PATIENCE_SECONDS, EngineMetrics, of_e
 from llamarig.daemon.memory import MemoryStore
 from llamarig.daemon.sights import Health
 from llamarig.daemon.supervisor import View
-from llamarig.daemon.tally import Tally
+from llamarig.daemon.tally import Sums, Tally
 from llamarig.runtime.breakdown import Breakdown
 from llamarig.runtime.engine import SLEEPS
 from llamarig.runtime.specs import SpecStore
@@ -88,8 +88,9 @@ class Metrics:
         found = _Found()
         self._services(found, specs, status, active, views)
         self._memories(found, specs.values())
-        self._switches(found, status)
-        self._faults(found, active)
+        sums = self._tally.sums()
+        self._switches(found, status, sums)
+        self._faults(found, active, sums)
         for name, text in said.items():
             found.add("engine_up", text is not None, name)
         for (route, code), count in self._requests().items():
@@ -141,8 +142,7 @@ class Metrics:
                 for device, mib in _devices(spec, parts):
                     found.add("service_memory_bytes", mib * _MIB, spec.service, device, by)
 
-    def _switches(self, found: _Found, status: Mapping[str, Any]) -> None:
-        sums = self._tally.sums()
+    def _switches(self, found: _Found, status: Mapping[str, Any], sums: Sums) -> None:
         found.add("switching", status["job"] is not None)
         found.add("stopped", status["stopped"])
         for (service, outcome), count in sums.switches.items():
@@ -154,11 +154,11 @@ class Metrics:
         for service, seconds in sums.load.items():
             found.add("service_load_seconds", seconds, service)
 
-    def _faults(self, found: _Found, active: Iterable[str]) -> None:
+    def _faults(self, found: _Found, active: Iterable[str], sums: Sums) -> None:
         """Say how often services were found not to be well; from 0 on, so that the first time is seen as one."""
-        counted = self._tally.sums().faults
-        for service, health in sorted({(name, health) for name in active for health in FAULTS} | counted.keys()):
-            found.add("service_faults_total", counted[service, health], service, health)
+        counted = {(name, health) for name in active for health in FAULTS} | sums.faults.keys()
+        for service, health in sorted(counted):
+            found.add("service_faults_total", sums.faults[service, health], service, health)
 
     def _engine(self) -> tuple[str, str]:
         """Return the image that the host's services are planned with, and the engine's commit; empty where unknown."""

@@ -73,10 +73,12 @@ class Collection:
     def _host(self, declared: Declared | None) -> Iterator[Sample]:
         if declared is not None:
             yield Sample("llamarig_gpus_declared", (), len(declared.cards))
-        directory = next((spec.models_dir for spec in SpecStore(self._root).readable()), None)
-        if directory is None:
+        specs = SpecStore(self._root)
+        # All have the same directory; the others are not read.
+        spec = next(filter(None, map(specs.planned, specs.names())), None)
+        if spec is None:
             return
-        space = self._space.of(self._root / directory.lstrip("/"))
+        space = self._space.of(self._root / spec.models_dir.lstrip("/"))
         if space is None:
             return
         yield Sample("llamarig_models_size_bytes", (), space.f_blocks * space.f_frsize)

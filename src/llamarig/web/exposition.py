@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
@@ -29,23 +29,23 @@ class Exposition(Response):
     media_type = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class SampleCollector(Collector):
-    """Gives samples to Prometheus, as they are when it asks; it keeps none."""
+class _Families(Collector):
+    """Samples as prometheus_client takes them."""
 
-    def __init__(self, samples: Callable[[], Iterable[Sample]]) -> None:
+    def __init__(self, samples: Iterable[Sample]) -> None:
         self._samples = samples
 
     def collect(self) -> Iterator[Family]:
         """Yield the families of the samples, in the order in which they come."""
         families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
-        for sample in self._samples():
+        for sample in self._samples:
+            declared = BY_NAME[sample.metric]
+            if len(sample.labels) != len(declared.labels):
+                raise ValueError(f"{sample.metric} has other labels than {sample.labels}")
             family = families.get(sample.metric)
             if family is None:
-                declared = BY_NAME[sample.metric]
                 kind = CounterMetricFamily if declared.kind == "counter" else GaugeMetricFamily
                 family = families[sample.metric] = kind(declared.name, declared.help, labels=declared.labels)
-            if len(sample.labels) != len(BY_NAME[sample.metric].labels):
-                raise ValueError(f"{sample.metric} has other labels than {sample.labels}")
             family.add_metric(sample.labels, sample.number)
         yield from families.values()
 
@@ -57,6 +57,4 @@ def exposition(samples: Iterable[Sample]) -> bytes:
         KeyError, ValueError: a metric is not declared, or has other labels.
 
     """
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(SampleCollector(lambda: samples))
-    return generate_latest(registry)
+    return generate_latest(_Families(samples))
