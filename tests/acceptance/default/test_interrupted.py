@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from tests.acceptance.box import LAB, ROOT, SCENARIO, Box, playbook
 
+# On the host: a request whose body does not end, until this program's input does.
+HELD = """
+import socket, sys
+door = socket.create_connection(('127.0.0.1', 8080))
+door.sendall(b'POST /v1/completions HTTP/1.1\\r\\nHost: held\\r\\nContent-Length: 1000\\r\\n\\r\\n{')
+print('held', flush=True)
+sys.stdin.read()
+"""
+# On the host: somebody who types Ctrl-C as soon as a switch says anything.
+CTRL_C = """
+import signal, subprocess
+signal.signal(signal.SIGINT, signal.default_int_handler)
+switch = subprocess.Popen(['llamarig', 'switch', 'moe'], stderr=subprocess.PIPE, text=True)
+print(switch.stderr.readline())
+switch.send_signal(signal.SIGINT)
+print(switch.stderr.read())
+"""
+
+
+@contextmanager
+def _request_under_way(box: Box) -> Iterator[None]:
+    """Hold the active service in the phase drain: a switch waits for what is under way."""
+    ssh = ["ssh", "-F", str(LAB / "ssh_config"), box.name, f"python3 -c {shlex.quote(HELD)}"]
+    with subprocess.Popen(ssh, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as held:
+        assert held.stdin is not None
+        assert held.stdout is not None
+        assert held.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            held.stdin.close()
+
 
 def test_ctrl_c_ends_the_wait_and_not_the_switch(alpha: Box) -> None:
     alpha.llamarig("switch", "dense")
-    alpha.run("sudo sh -c 'timeout --signal INT 0.6 llamarig switch moe' || true")
+    with _request_under_way(alpha):
+        said = alpha.run(f"sudo python3 -c {shlex.quote(CTRL_C)}")
+        assert "goes on" in said
+        assert alpha.active() == "dense"
     alpha.wait_until("moe serves", lambda: alpha.serves() and alpha.active() == "moe", 60)
     assert alpha.is_healthy()
 
@@ -43,14 +81,12 @@ def test_a_power_cut_during_a_switch_ends_with_a_service_that_serves(alpha: Box,
 
 def test_two_switches_at_once_one_is_told_to_wait(alpha: Box) -> None:
     alpha.llamarig("switch", "dense")
-    # With no container that waits a switch takes long enough for two to meet.
-    for name in ("moe", "odd"):
-        alpha.llamarig("stop", name)
-    first = "(sudo llamarig switch moe --json > /tmp/a; echo $? > /tmp/ax) &"
-    second = "sudo llamarig switch odd --json > /tmp/b; echo $?"
-    codes = alpha.run(f"{first} {second}; wait; cat /tmp/ax").split()
-    assert sorted(codes) == ["0", "5"]
-    assert alpha.active() == ("odd" if codes[0] == "0" else "moe")
+    with _request_under_way(alpha):
+        alpha.run("(sudo llamarig switch moe --json > /tmp/first; echo $? >> /tmp/first) > /dev/null 2>&1 &")
+        alpha.wait_until("the first is under way", lambda: alpha.llamarig("status")["data"].get("job") is not None)
+        assert alpha.llamarig("switch", "odd")["exit"] == 5
+    alpha.wait_until("moe serves", lambda: alpha.serves() and alpha.active() == "moe", 60)
+    alpha.wait_until("the first has ended well", lambda: alpha.run("tail -n 1 /tmp/first") == "0")
 
 
 def test_a_converge_killed_half_way_ends_the_same_when_run_again(alpha: Box) -> None:
