@@ -221,7 +221,9 @@ class _Turn:
         for name in gone:
             self._record("stop", name, None, how, "the host runs it no more")
         outcomes, failures = [], []
-        self._write(replace(self.owner.state.read(), active=(*wanted, *crowded)))
+        state = self.owner.state.read()
+        given_up = {name: what for name, what in state.given_up.items() if name in self._specs.names()}
+        self._write(replace(state, active=(*wanted, *crowded), given_up=given_up))
         # The one that is to be mended does not wait for another that loads.
         for serving in sorted(wanted, key=lambda one: one.service != self.request.service):
             try:

@@ -26,6 +26,7 @@ from llamarig.hardware.gpus import (
 
 # Not supported, not found, no such function: a card without that sensor, or a driver that does not know the question.
 ABSENT: Final = frozenset({3, NOT_FOUND, 13})
+MODULE_FILE: Final = "sys/module/nvidia/version"
 
 
 def binding() -> Any:
@@ -33,6 +34,16 @@ def binding() -> Any:
     import pynvml  # type: ignore[import-untyped]  # noqa: PLC0415  see above
 
     return pynvml
+
+
+def module_version(root: Path = Path("/")) -> str | None:
+    """Return the version of the kernel module that is loaded, None where none is."""
+    try:
+        text = (root / MODULE_FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # One that is being unloaded may say nothing.
+    return text.strip() or None
 
 
 class Nvml:
@@ -85,13 +96,11 @@ class Nvml:
 
     def _versions(self) -> str:
         """Say which versions do not fit: the loaded library's by its file's name, the module's by its own word."""
-        userspace = module = "?"
+        userspace = "?"
         with suppress(OSError):
             maps = (self.root / "proc/self/maps").read_text(encoding="utf-8", errors="replace")
             userspace = next(iter(re.findall(r"/libnvidia-ml\.so\.(\d+(?:\.\d+)+)$", maps, re.MULTILINE)), "?")
-        with suppress(OSError):
-            module = (self.root / "sys/module/nvidia/version").read_text(encoding="ascii").strip()
-        return f"user space {userspace}, module {module}"
+        return f"user space {userspace}, module {module_version(self.root) or '?'}"
 
 
 def _read(nvml: Any, index: int) -> Card | CardFault:

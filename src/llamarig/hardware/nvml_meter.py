@@ -17,10 +17,9 @@ from typing import Any, Final
 
 from llamarig.hardware.gpus import MISMATCH, TIMEOUT, UNKNOWN, CardFault, explained
 from llamarig.hardware.measured import Measured, MeasuredCard, StaleLibraryError, Versions, Xid
-from llamarig.hardware.nvml import ABSENT, binding
+from llamarig.hardware.nvml import ABSENT, binding, module_version
 from llamarig.hardware.nvml_card import known_fields, measure, said
 
-MODULE_FILE: Final = "sys/module/nvidia/version"
 # A session with a card that does not answer is begun anew when another does not either, and after this long.
 RENEW_SECONDS: Final = 60.0
 _XID: Final = 0x8
@@ -153,16 +152,6 @@ class NvmlMeter:
         changed, self._faults = now != self._faults, now
         aged = self._clock() - self._opened >= RENEW_SECONDS
         self._worn = bool(changed and now) or (aged and bool(now or deaf))
-
-
-def module_version(root: Path = Path("/")) -> str | None:
-    """Return the version of the kernel module that is loaded, None where none is."""
-    try:
-        text = (root / MODULE_FILE).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    # One that is being unloaded may say nothing.
-    return text.strip() or None
 
 
 def library_is_replaced(maps: Path = Path("/proc/self/maps")) -> bool:

@@ -223,6 +223,15 @@ def test_a_service_that_is_given_up_makes_room_for_the_default(serving_beta: Hos
     assert serving_beta.serving() == ["alpha"]
 
 
+def test_a_service_that_the_host_runs_no_more_was_not_given_up(serving_beta: Host) -> None:
+    serving_beta.perform(Kind.STOP, "beta", origin=Origin.HEALTH, reason="it crashed 5 times in 15 min")
+    serving_beta.reconcile(adopt=False)
+    assert list(serving_beta.state.read().given_up) == ["beta"]
+    below(serving_beta.root, f"{paths.SPECS}/beta.json").unlink()
+    serving_beta.reconcile(adopt=True)
+    assert serving_beta.state.read().given_up == {}
+
+
 def test_a_version_that_is_lost_is_replaced_by_the_planned_one(host: Host) -> None:
     host.state.write(host.state.read().__class__((Serving("alpha", "f" * 64, 1.0),)))
     host.reconcile(adopt=False)

@@ -14,6 +14,7 @@ import pytest
 from llamarig.hardware import nvml_card, nvml_meter
 from llamarig.hardware.gpus import NvmlError
 from llamarig.hardware.measured import MeasuredCard, StaleLibraryError, Xid
+from llamarig.hardware.nvml import MODULE_FILE, module_version
 from llamarig.hardware.nvml_meter import RENEW_SECONDS, NvmlMeter, library_is_replaced
 
 
@@ -86,7 +87,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> PlayedNvml:
 
 
 def module(root: Path, version: str) -> None:
-    path = root / nvml_meter.MODULE_FILE
+    path = root / MODULE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{version}\n", encoding="ascii")
 
@@ -197,7 +198,7 @@ def test_another_module_ends_it(nvml: PlayedNvml, tmp_path: Path, before: str, a
 def test_a_module_that_is_gone_is_no_other(nvml: PlayedNvml, tmp_path: Path) -> None:
     module(tmp_path, "580.95.05")
     meter = NvmlMeter(tmp_path)
-    (tmp_path / nvml_meter.MODULE_FILE).unlink()
+    (tmp_path / MODULE_FILE).unlink()
     assert len(meter.read().cards) == 2
     assert nvml.count("nvmlInit") == 1
 
@@ -282,8 +283,8 @@ def test_after_what_nobody_foresaw_another_session_is_begun(
 @pytest.mark.parametrize(("said", "known"), [(b"", None), (b"\n", None), (b"\xff\n", "\ufffd")])
 def test_a_module_that_says_nothing_of_its_version_ends_nothing(tmp_path: Path, said: bytes, known: str | None) -> None:
     module(tmp_path, "580.95.05")
-    (tmp_path / nvml_meter.MODULE_FILE).write_bytes(said)
-    assert nvml_meter.module_version(tmp_path) == known
+    (tmp_path / MODULE_FILE).write_bytes(said)
+    assert module_version(tmp_path) == known
 
 
 @pytest.mark.parametrize(("kind", "told"), [(3, 5e9), (2, 5e9), (1, None)])
