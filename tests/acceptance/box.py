@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +115,35 @@ class Box:
         return Lab(LAB, print).container(self.name)
 
     def wait_until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until something is so; what cannot be asked yet is not so yet."""
         deadline = time.monotonic() + seconds
+        why = ""
         while time.monotonic() < deadline:
-            if condition():
-                return
+            try:
+                if condition():
+                    return
+            except (pytest.fail.Exception, json.JSONDecodeError, subprocess.TimeoutExpired) as error:
+                why = f"\n{error}"
             time.sleep(0.5)
-        pytest.fail(f"{self.name}: not within {seconds:.0f} s: {what}")
+        pytest.fail(f"{self.name}: not within {seconds:.0f} s: {what}{why}")
+
+    @contextmanager
+    def request_under_way(self) -> Iterator[None]:
+        """Hold a request at port 8080 that does not end: a switch away from what serves there stays in its drain."""
+        program = (
+            "import socket, sys; door = socket.create_connection(('127.0.0.1', 8080));"
+            r"door.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: held\r\nContent-Length: 1000\r\n\r\n{');"
+            "print('held', flush=True); sys.stdin.read()"
+        )
+        ssh = ["ssh", "-F", str(LAB / "ssh_config"), self.name, f"python3 -c {shlex.quote(program)}"]
+        with subprocess.Popen(ssh, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as held:
+            assert held.stdin is not None
+            assert held.stdout is not None
+            assert held.stdout.readline() == "held\n"
+            try:
+                yield
+            finally:
+                held.stdin.close()
 
 
 def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

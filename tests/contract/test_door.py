@@ -226,7 +226,7 @@ def test_requests_under_way_go_on_when_the_port_closes_and_the_next_ones_are_ref
     assert door.get("/").status == 503
     door.open("code")
     assert door.get("/").read() == b"beguncode"
-    assert door.links.traffic(door.port).in_flight == 1
+    until(lambda: door.links.traffic(door.port).in_flight == 1)
     chat.go_on.set()
     assert stream.read() == b"chat"
     until(lambda: door.links.traffic(door.port).in_flight == 0)
@@ -260,6 +260,7 @@ def test_an_engine_that_ends_without_an_answer_is_an_error_in_the_engines_form(d
 
 def _close_next(listener: socket.socket) -> None:
     connection, _ = listener.accept()
+    connection.recv(1 << 16)
     connection.close()
 
 

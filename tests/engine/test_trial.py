@@ -122,7 +122,8 @@ def message(report: Report, name: str) -> str:
 def test_an_equal_engine_passes_and_says_the_same_to_the_last_digit(
     place: Place, candidate: Callable[..., str]
 ) -> None:
-    report = place.tried(candidate(Kind.EQUAL))
+    # How fast an equal one seems depends on what else the machine does.
+    report = place.tried(candidate(Kind.EQUAL), slower=75)
     assert failed(report) == {}
     statuses = {(check.name, check.architecture): check.status.value for check in report.checks}
     assert statuses == {
@@ -152,9 +153,9 @@ def test_an_engine_that_is_broken_beyond_its_first_batch_is_found(place: Place, 
 
 
 def test_a_slow_engine_is_found_by_its_speed_alone(place: Place, candidate: Callable[..., str]) -> None:
-    report = place.tried(candidate(Kind.SLOW, percent=100), "dense")
+    report = place.tried(candidate(Kind.SLOW, percent=400), "dense", slower=50)
     assert failed(report) == {"speed": {"llama"}}
-    assert "20 % is the most" in message(report, "speed")
+    assert "50 % is the most" in message(report, "speed")
 
 
 def test_an_engine_that_lacks_an_option_is_found_and_the_services_are_named(

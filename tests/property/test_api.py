@@ -39,9 +39,7 @@ DOCUMENT = document()
 ENDLESS = {"events"}
 SETTINGS = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     database=None,
-    derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

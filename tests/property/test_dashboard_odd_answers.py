@@ -76,7 +76,7 @@ SAID = st.one_of(
 SIZES = st.tuples(st.integers(17, 130), st.integers(1, 12))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(SAID, max_size=8), SIZES)
 def test_every_view_draws_what_it_is_given_in_the_room_that_it_has(said: list[Message], size: tuple[int, int]) -> None:
     one = Box(Scripted(*said))
@@ -101,7 +101,7 @@ def test_every_view_draws_what_it_is_given_in_the_room_that_it_has(said: list[Me
     heights(20 + height, len(watch.gpus.cards) if watch.gpus else 1, rows(watch))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(spoiled(SERVICES), spoiled(PLAN), spoiled(HISTORY), st.integers(1, 130))
 def test_every_sheet_draws_what_it_is_given(services: Any, plan: Any, history: Any, cells: int) -> None:
     for number, offer in enumerate(Offer.read_all(services)):
@@ -114,7 +114,7 @@ def test_every_sheet_draws_what_it_is_given(services: Any, plan: Any, history: A
 
 
 # A terminal for each try is slow: what fails is shown as it was found.
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.generate])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.generate])
 @given(
     st.lists(SAID, max_size=6),
     spoiled(SERVICES),

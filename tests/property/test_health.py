@@ -64,7 +64,7 @@ def within(limits: Limits, fault: str) -> float:
     return next(bound.seconds for bound in bounds(limits) if bound.fault.startswith(fault))
 
 
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=80)
 @given(
     limits=LIMITS,
     looks=st.lists(st.tuples(STEPS, SLOTS, st.booleans(), st.sampled_from([None, True, False])), max_size=80),
@@ -86,7 +86,7 @@ def test_a_server_whose_figures_move_in_time_is_never_hung(
     assert watch.actions == []
 
 
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=80)
 @given(limits=LIMITS, looks=st.lists(st.tuples(STEPS, st.booleans()), max_size=80), silent=st.booleans())
 def test_one_that_computes_may_take_nine_times_as_long_over_a_prompt(
     limits: Limits, looks: list[tuple[float, bool]], silent: bool
@@ -101,7 +101,7 @@ def test_one_that_computes_may_take_nine_times_as_long_over_a_prompt(
         assert watch.see(step, slots=None if silent and still else shown, works=True).health is Health.OK
 
 
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=80)
 @given(
     limits=LIMITS,
     before=st.lists(st.tuples(STEPS, SLOTS, st.booleans()), max_size=20),
@@ -133,7 +133,7 @@ def test_one_that_hangs_is_found_within_its_bound(
     assert watch.verdicts[-1].reason
 
 
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=80)
 @given(
     limits=LIMITS.filter(lambda limits: limits.hung_seconds >= 30),
     rate=st.integers(5, 500),
@@ -155,7 +155,7 @@ def test_a_token_that_does_not_come_is_found_though_it_computes(limits: Limits, 
     assert "no token for" in watch.verdicts[-1].reason
 
 
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=80)
 @given(
     limits=LIMITS,
     life=st.lists(st.integers(0, 1500), min_size=1, max_size=12),
@@ -181,7 +181,7 @@ def test_falls_count_within_the_window_and_older_ones_are_forgotten(limits: Limi
         assert watch.see(0.0, unit=restarted(count + 1), process=(count + 1, 1.0), proof=proof).health is Health.OK
 
 
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=80)
 @given(limits=LIMITS, sights=st.lists(st.tuples(st.floats(-9, 99), SIGHTS), max_size=30))
 def test_whatever_is_seen_has_a_verdict_with_a_reason(
     limits: Limits, sights: list[tuple[float, dict[str, Any]]]

@@ -45,7 +45,7 @@ def mutations(draw: st.DrawFn) -> dict[str, Any]:
     return shape
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=400)
 @given(mutations(), st.sampled_from(STRATEGIES), st.sampled_from([None, {"rtx-4090": 3}, {"rtx-4090": 0}]))
 def test_a_shape_that_cannot_be_is_a_problem_and_not_a_traceback(
     shape: dict[str, Any], strategy: str, blocks: dict[str, int] | None

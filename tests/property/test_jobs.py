@@ -123,4 +123,4 @@ class Queue(RuleBasedStateMachine):
 
 
 TestQueue = Queue.TestCase
-TestQueue.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
+TestQueue.settings = settings(max_examples=50, stateful_step_count=50)

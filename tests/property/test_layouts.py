@@ -92,7 +92,7 @@ def outcome(data: dict[str, Any]) -> tuple[dict[str, Any] | None, list[Problem]]
         return None, error.problems
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 @given(intents())
 def test_a_plan_keeps_within_every_budget_and_lays_tensors_where_it_says(case: tuple[str, dict[str, Any]]) -> None:
     model, data = case
@@ -150,7 +150,7 @@ def followed(data: dict[str, Any], remedy: str) -> dict[str, Any] | None:
     return result
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(intents())
 def test_what_a_refusal_offers_is_accepted(case: tuple[str, dict[str, Any]]) -> None:
     _, data = case

@@ -70,19 +70,19 @@ def plans_or_refuses(data: dict[str, Any]) -> None:
 PLACES = [path for path in places(FULL) if path != ("fleet_layer_loaded",)]
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(path=st.sampled_from(PLACES), value=json_values)
 def test_one_wrong_value_anywhere_is_a_problem_and_not_a_traceback(path: Path, value: Any) -> None:
     plans_or_refuses(with_value(path, value))
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100)
 @given(data=st.fixed_dictionaries({}, optional=dict.fromkeys(FULL, json_values)))
 def test_an_inventory_of_anything_is_a_problem_and_not_a_traceback(data: dict[str, Any]) -> None:
     plans_or_refuses(data | {"fleet_layer_loaded": True})
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100)
 @given(key=st.text(max_size=12), value=json_values)
 def test_any_key_of_a_service_and_any_option_is_a_problem_or_planned(key: str, value: Any) -> None:
     plans_or_refuses(with_value(("llm_services", 0, key), value))

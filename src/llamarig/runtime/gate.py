@@ -7,6 +7,8 @@ switch does not wait for Docker. Below ``/run``: after a reboot every gate is sh
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -44,6 +46,7 @@ class FileGate:
         self.directory = root / paths.GATES.lstrip("/")
         # Kept open while the gate is: what was written into a pipe is gone with the last who has it open.
         self._bells: dict[str, int] = {}
+        weakref.finalize(self, _close, self._bells)
 
     def choose(self, service: str, version: str) -> None:
         """Say which version the service's unit starts with: the hash of a spec."""
@@ -97,3 +100,8 @@ class FileGate:
         directory = self.directory / service
         directory.mkdir(parents=True, exist_ok=True)
         return directory / name
+
+
+def _close(bells: Mapping[str, int]) -> None:
+    for bell in bells.values():
+        os.close(bell)

@@ -5,20 +5,10 @@ from __future__ import annotations
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from tests.acceptance.box import LAB, ROOT, SCENARIO, Box, playbook
 
-# On the host: a request whose body does not end, until this program's input does.
-HELD = """
-import socket, sys
-door = socket.create_connection(('127.0.0.1', 8080))
-door.sendall(b'POST /v1/completions HTTP/1.1\\r\\nHost: held\\r\\nContent-Length: 1000\\r\\n\\r\\n{')
-print('held', flush=True)
-sys.stdin.read()
-"""
 # On the host: somebody who types Ctrl-C as soon as a switch says anything.
 CTRL_C = """
 import signal, subprocess
@@ -30,23 +20,9 @@ print(switch.stderr.read())
 """
 
 
-@contextmanager
-def _request_under_way(box: Box) -> Iterator[None]:
-    """Hold the active service in the phase drain: a switch waits for what is under way."""
-    ssh = ["ssh", "-F", str(LAB / "ssh_config"), box.name, f"python3 -c {shlex.quote(HELD)}"]
-    with subprocess.Popen(ssh, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as held:
-        assert held.stdin is not None
-        assert held.stdout is not None
-        assert held.stdout.readline() == "held\n"
-        try:
-            yield
-        finally:
-            held.stdin.close()
-
-
 def test_ctrl_c_ends_the_wait_and_not_the_switch(alpha: Box) -> None:
     alpha.llamarig("switch", "dense")
-    with _request_under_way(alpha):
+    with alpha.request_under_way():
         said = alpha.run(f"sudo python3 -c {shlex.quote(CTRL_C)}")
         assert "goes on" in said
         assert alpha.active() == "dense"
@@ -81,7 +57,7 @@ def test_a_power_cut_during_a_switch_ends_with_a_service_that_serves(alpha: Box,
 
 def test_two_switches_at_once_one_is_told_to_wait(alpha: Box) -> None:
     alpha.llamarig("switch", "dense")
-    with _request_under_way(alpha):
+    with alpha.request_under_way():
         alpha.run("(sudo llamarig switch moe --json > /tmp/first; echo $? >> /tmp/first) > /dev/null 2>&1 &")
         alpha.wait_until("the first is under way", lambda: alpha.llamarig("status")["data"].get("job") is not None)
         assert alpha.llamarig("switch", "odd")["exit"] == 5

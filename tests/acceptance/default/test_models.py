@@ -37,7 +37,7 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(alpha: Box, beta: Box) ->
         beta.wait_until(
             "some MiB arrived",
             lambda: beta.attempt(f"sudo sh -c 'test $(du -k {part} | cut -f1) -gt 16000'").returncode == 0,
-            20,
+            90,
         )
         beta.run("sudo pkill -KILL aria2c")
         process.terminate()

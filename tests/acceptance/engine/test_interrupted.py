@@ -31,7 +31,7 @@ def cut_off(box: Box) -> str:
     """Begin a build and kill the run of Ansible, with all that it started; return which job it had begun."""
     run = start()
     try:
-        box.wait_until("the build runs", lambda: box.attempt(f"systemctl is-active {UNIT}").returncode == 0, 60)
+        box.wait_until("the build runs", lambda: box.attempt(f"systemctl is-active {UNIT}").returncode == 0, 240)
     finally:
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()

@@ -26,6 +26,10 @@ def _settle(box: Box) -> None:
     box.run(f"sudo rm -f {FAULTS}")
     up = {CARD: 1.0, OTHER: 1.0}
     box.wait_until("both cards are measured", lambda: {card: value(box, "gpu_up", gpu=card) for card in up} == up, 90)
+    # A session that was begun while a card was lost does not hear of that card's Xids.
+    box.wait_until(
+        "both are listened to", lambda: {card: value(box, "gpu_xid_watched", gpu=card) for card in up} == up, 90
+    )
     box.wait_until("no call hangs", lambda: value(box, "collection_stuck_seconds") == 0)
 
 

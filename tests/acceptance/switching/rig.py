@@ -64,6 +64,7 @@ class Rig:
             if outcome.get("success"):
                 return
             assert time.monotonic() - start < 60, outcome
+            time.sleep(0.3)
 
     def strike(self, service: str, phase: str, command: str) -> str:
         """Ask for a switch and run a command on the host as soon as a phase of it has begun."""
@@ -84,7 +85,7 @@ class Rig:
 
     def events(self) -> list[dict[str, Any]]:
         """The history, oldest first."""
-        found: list[dict[str, Any]] = self.ask("/history?lines=500")["events"]
+        found: list[dict[str, Any]] = self.ask("/history?lines=10000")["events"]
         return found
 
     def is_whole(self) -> bool:

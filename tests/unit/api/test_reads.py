@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -203,8 +203,11 @@ def test_of_many_who_follow_a_log_at_once_no_more_are_let_in(api: World, monkeyp
         for connection in burst:
             connection.request("GET", "/logs/chat?follow=true")
         for _ in range(FOLLOWERS * 2):
-            answered, _, _ = select.select([connection.sock for connection in burst], [], [], SECONDS)
-            (connection, *_) = [connection for connection in burst if connection.sock in answered]
+            # Not select(), which takes no descriptor beyond 1023.
+            with selectors.DefaultSelector() as selector:
+                for connection in burst:
+                    selector.register(connection.sock, selectors.EVENT_READ, connection)
+                connection = selector.select(SECONDS)[0][0].data
             burst.remove(connection)
             assert connection.getresponse().status == 503
         hold.set()

@@ -422,7 +422,7 @@ def test_an_event_loop_that_hangs_is_seen(api: World) -> None:
 
 
 def test_connections_that_ask_nothing_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(listener, "_IDLE_SECONDS", 0.5)
     with world() as api, contextlib.ExitStack() as stack:
         for sent in (b"", b"GET /status HTT"):
             quiet = stack.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX)))

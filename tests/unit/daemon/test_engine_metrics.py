@@ -152,7 +152,7 @@ def test_what_each_says_is_told_and_one_that_fails_fails_alone() -> None:
 def test_one_that_hangs_takes_nothing_from_others_and_is_not_asked_again_meanwhile() -> None:
     engines = Engines()
     engines.hanging = {"chat": threading.Event()}
-    metrics = EngineMetrics(engines.ask, patience=0.2)
+    metrics = EngineMetrics(engines.ask, patience=2)
     assert metrics.read([CHAT, EYES]) == {"chat": None, "eyes": "1"}
     assert metrics.read([CHAT, EYES]) == {"chat": None, "eyes": "1"}
     assert sorted(engines.asked) == ["chat", "eyes", "eyes"]

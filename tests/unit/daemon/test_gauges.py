@@ -66,7 +66,7 @@ class Box:
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", float(SECONDS))
     monkeypatch.setattr(module, "_FIRST_SECONDS", float(SECONDS))
     provision(tmp_path, make_spec("chat"), make_spec("code"), default="chat")
     box = Box(tmp_path)
@@ -126,8 +126,9 @@ def test_a_reading_serves_everybody_for_a_while(box: Box) -> None:
     assert box.asked == 2
 
 
-def test_a_driver_that_hangs_blocks_nobody_and_its_last_reading_ages(box: Box) -> None:
+def test_a_driver_that_hangs_blocks_nobody_and_its_last_reading_ages(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     box.gauges.gpus()
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.05)
     box.hangs.clear()
     for _ in range(3):
         box.time += 5.0
@@ -144,6 +145,7 @@ def test_a_driver_that_hangs_blocks_nobody_and_its_last_reading_ages(box: Box) -
 
 def test_a_driver_that_hung_from_the_beginning_has_no_reading(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.05)
     box.hangs.clear()
     box.gauges.gpus()
     box.time += 1.0

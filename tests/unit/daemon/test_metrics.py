@@ -55,7 +55,7 @@ class Scraped:
             tally=self.tally,
             ask=self.ask,
             requests=lambda: self.requests,
-            patience=0.2,
+            patience=2,
             now=lambda: 1234.5,
             clock=lambda: self.time,
         )

@@ -123,7 +123,7 @@ def rig(host: Host, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.5)
 
 
 # ---- engines ----

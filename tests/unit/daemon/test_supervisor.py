@@ -692,7 +692,7 @@ def play(world: World, what: str) -> None:
         changes.get(what, lambda: None)()
 
 
-@settings(deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(happens=HAPPENS)
 def test_whatever_happens_to_engines_somebody_serves_in_the_end(
     happens: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory

@@ -148,6 +148,7 @@ def test_models_that_another_machine_has_and_that_is_away_hide_no_card(
         assert found["gpu_power_watts"] == {(FIRST,): 21.5}
         assert "models_free_bytes" not in found
     assert len(asked) == 1, "nobody else waits for it meanwhile"
+    monkeypatch.setattr(space, "PATIENCE_SECONDS", 60)
     away.set()
     until(lambda: "models_free_bytes" in said(collection.collect()))
     assert said(collection.collect())["models_size_bytes"] == {(): real(tmp_path).f_blocks * real(tmp_path).f_frsize}

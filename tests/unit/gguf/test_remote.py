@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,15 +253,16 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(site: Site, what: s
     def answer(handler: Handler) -> None:
         if what == "body":
             handler.reply(206, b"", {"Content-Length": "1000", "Content-Range": "bytes 0-999/1000"})
-        for count in range(40):
-            handler.wfile.write(b"GGUF"[count : count + 1] or b"\2")
-            time.sleep(0.05)
+        with contextlib.suppress(OSError):
+            for count in range(400):
+                handler.wfile.write(b"GGUF"[count : count + 1] or b"\2")
+                time.sleep(0.05)
 
     site.answers["/x.gguf"] = answer
     began = time.monotonic()
     message = refused(f"{site.address}/x.gguf", patience=0.3).message
     assert "no whole header within 0.3 seconds" in message
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 15
 
 
 def test_what_is_no_http_is_said_in_a_sentence(site: Site) -> None:

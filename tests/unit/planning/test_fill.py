@@ -124,7 +124,7 @@ def read(case: Case) -> tuple[Costs, list[int], list[int]]:
     return Costs(others, experts, head, [fixed for fixed, _ in devices]), [budget for _, budget in devices], order
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 @given(cases)
 def test_what_is_found_fits_and_holds_every_block(case: Case) -> None:
     costs, budgets, order = read(case)
@@ -139,7 +139,7 @@ def test_what_is_found_fits_and_holds_every_block(case: Case) -> None:
         assert sum(found.bare) == 0 or search is partial
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 @given(cases)
 def test_a_search_that_may_leave_something_out_finds_something_wherever_a_stricter_one_does(case: Case) -> None:
     costs, budgets, order = read(case)
@@ -150,7 +150,7 @@ def test_a_search_that_may_leave_something_out_finds_something_wherever_a_strict
     assert partial(costs, budgets, order) is not None
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(cases)
 def test_on_one_device_as_many_experts_lie_as_fit(case: Case) -> None:
     costs, budgets, _ = read(case)

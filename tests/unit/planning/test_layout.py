@@ -50,7 +50,7 @@ def test_units_lie_where_the_engine_laid_them(
     assert " ".join(f"{len(list(g))}x{'CPU' if d == HOST else d}" for d, g in groupby(units)) == runs
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 @given(host=st.integers(0, 90), counts=st.lists(st.integers(0, 200), min_size=1, max_size=8).filter(any))
 def test_counts_of_units_as_proportions_lay_exactly_these_counts(host: int, counts: list[int]) -> None:
     on_devices = sum(counts)
@@ -64,7 +64,7 @@ def test_without_devices_everything_lies_on_the_host() -> None:
     assert assign_units(3, 99, ()) == (HOST,) * 4
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 @given(
     blocks=st.sets(st.integers(0, 1999), min_size=1, max_size=300)
     | st.builds(lambda first, count: set(range(first, first + count)), st.integers(0, 1900), st.integers(1, 100))
@@ -74,7 +74,7 @@ def test_a_pattern_of_blocks_matches_these_and_no_others(blocks: set[int]) -> No
     assert {number for number in range(2001) if pattern.search(f"blk.{number}.ffn_up_exps.weight")} == blocks
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100)
 @given(st.sets(st.integers(0, 1999), min_size=1, max_size=300))
 def test_a_pattern_of_blocks_holds_nothing_that_the_engines_option_splits_at(blocks: set[int]) -> None:
     assert re.fullmatch(r"\([0-9\[\]|-]+\)", blocks_pattern(blocks))

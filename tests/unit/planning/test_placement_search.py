@@ -63,7 +63,7 @@ def small_cases(draw: st.DrawFn) -> tuple[Costs, list[int], list[int]]:
     return costs, budgets, draw(st.permutations(range(count)))
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=400)
 @given(small_cases())
 def test_whole_finds_a_way_wherever_there_is_one_and_fills_the_first_of_the_order(
     case: tuple[Costs, list[int], list[int]],
@@ -78,7 +78,7 @@ def test_whole_finds_a_way_wherever_there_is_one_and_fills_the_first_of_the_orde
     assert ([found.full[number] for number in order] if found else None) == best
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=400)
 @given(small_cases())
 def test_tail_leaves_no_more_blocks_on_the_host_than_it_must(case: tuple[Costs, list[int], list[int]]) -> None:
     costs, budgets, order = case
@@ -95,7 +95,7 @@ def test_tail_leaves_no_more_blocks_on_the_host_than_it_must(case: tuple[Costs, 
     assert (found.host if found else None) == least
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 @given(small_cases())
 def test_partial_holds_as_many_experts_as_any_way_does(case: tuple[Costs, list[int], list[int]]) -> None:
     costs, budgets, order = case
@@ -124,7 +124,7 @@ def test_a_layout_with_one_block_less_is_found_where_buffers_turn_out_larger(
     assert all(part.total <= size << 20 for part, size in zip(placed.memory.devices, sizes, strict=True))
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from([MOE, ("glm-4.7-flash", "q8_0"), ("mixtral-8x7b", "q4_k_m"), ("qwen3-coder-next", "q4_k_m")]),
     st.lists(st.integers(1500, 24564), min_size=1, max_size=3),

@@ -109,7 +109,7 @@ def names(items: list[str]) -> list[str]:
     return [item.partition("=")[0] for item in items]
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=400)
 @given(host=hosts, site=sites, maintain=st.booleans())
 def test_a_decision_is_made_and_does_not_contradict_itself(
     host: dict[str, Any], site: dict[str, Any], maintain: bool
@@ -133,7 +133,7 @@ def test_a_decision_is_made_and_does_not_contradict_itself(
         assert (stack.driver.packages, stack.driver.load, stack.driver.reboot) == (Driver().packages, False, "")
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(host=hosts, site=sites)
 def test_nothing_is_removed_that_nobody_allowed(host: dict[str, Any], site: dict[str, Any]) -> None:
     stack, problems = decide(HOST, host, site)

@@ -9,7 +9,6 @@ import platform
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
@@ -147,10 +146,8 @@ def test_a_refusal_of_docker_is_told_without_its_ceremony(
 
 def test_a_container_that_does_not_answer_is_removed_and_told(docker: PlayedDocker) -> None:
     docker.does((0, "", "", 60))
-    start = time.monotonic()
-    with pytest.raises(ProbeError, match=r"did not answer within 0\.3 s") as caught:
-        DockerProbe(0.3).compute(UUIDS)
-    assert time.monotonic() - start < 5
+    with pytest.raises(ProbeError, match="did not answer within 2 s") as caught:
+        DockerProbe(2).compute(UUIDS)
     assert "journalctl --dmesg --grep NVRM" in caught.value.remedy
     assert docker.calls[-1] == ["rm", "--force", f"llamarig-probe-{os.getpid()}"]
 
