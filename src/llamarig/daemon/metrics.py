@@ -116,10 +116,9 @@ class Metrics:
             found.add("service_info", 1, name, spec.profile, spec.strategy, hashed, spec.image, built, str(spec.port))
             found.add("service_pinned", policy.of(name).pinned, name)
             found.add("service_default", name == status["default"], name)
+            found.add("service_given_up", name in status["given_up"], name)
         for name in {**specs, **active}:
             found.add("service_active", name in active, name)
-        for name in {**specs, **status["given_up"]}:
-            found.add("service_given_up", name in status["given_up"], name)
         for name, item in active.items():
             health = _health(item["health"], views.get(name))
             for one in HEALTHS:

@@ -124,7 +124,7 @@ def test_a_service_is_said_with_what_it_is(host: Scraped) -> None:
 
 
 def test_how_an_active_service_is(host: Scraped) -> None:
-    host.played.serve("chat", "eyes", since=1.0, given_up={"gone": GivenUp(1.0, "it fell")}, stopped=True)
+    host.played.serve("chat", "eyes", since=1.0, given_up={"eyes": GivenUp(1.0, "it fell")}, stopped=True)
     host.played.views = {"chat": View("failing", "it is on the CPU", 3, 2, 7.5, "cpu-fallback")}
     found = host.samples()
     assert found["service_active"] == {("chat",): 1, ("eyes",): 1}
@@ -135,7 +135,7 @@ def test_how_an_active_service_is(host: Scraped) -> None:
     assert found["service_in_flight_requests"] == {("chat",): 2}
     assert found["service_idle_seconds"] == {("chat",): 7.5}
     assert found["service_planned"] == {("chat",): 1, ("eyes",): 1}
-    assert found["service_given_up"] == {("chat",): 0, ("eyes",): 0, ("gone",): 1}
+    assert found["service_given_up"] == {("chat",): 0, ("eyes",): 1}
     assert found["stopped"] == {(): 1}
 
 
