@@ -41,7 +41,12 @@ class Address:
         return "::1" if isinstance(address, ipaddress.IPv6Address) else "127.0.0.1"
 
     def __str__(self) -> str:
-        return f"[{self.bind}]:{self.port}" if ":" in self.bind else f"{self.bind}:{self.port}"
+        return joined(self.bind, self.port)
+
+
+def joined(host: str, port: int | str) -> str:
+    """Return a name or an address with a port; of IPv6 the address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read_address(data: Any, usual: Address) -> Address:

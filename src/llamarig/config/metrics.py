@@ -7,6 +7,7 @@ A card is its UUID in the label ``gpu``; what it is called is in ``llamarig_gpu_
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 Kind = Literal["gauge", "counter"]
@@ -40,6 +41,29 @@ class Metric:
     absent: str
 
 
+def _own(
+    name: str,
+    help_text: str,
+    *,
+    unit: str = "",
+    kind: Kind = "gauge",
+    labels: tuple[str, ...] = (),
+    source: Source = "exporter",
+    asked: str = "",
+    absent: str,
+) -> Metric:
+    return Metric(
+        name=f"llamarig_{name}",
+        help=help_text,
+        kind=kind,
+        unit=unit,
+        labels=labels,
+        source=source,
+        asked=asked,
+        absent=absent,
+    )
+
+
 def _card(
     name: str,
     help_text: str,
@@ -50,44 +74,10 @@ def _card(
     labels: tuple[str, ...] = (),
     absent: str = "the card does not answer that",
 ) -> Metric:
-    return Metric(
-        name=f"llamarig_gpu_{name}",
-        help=help_text,
-        kind=kind,
-        unit=unit,
-        labels=("gpu", *labels),
-        asked=asked,
-        absent=absent,
-    )
+    return _own(f"gpu_{name}", help_text, kind=kind, unit=unit, labels=("gpu", *labels), asked=asked, absent=absent)
 
 
-def _own(
-    name: str,
-    help_text: str,
-    *,
-    unit: str = "",
-    kind: Kind = "gauge",
-    labels: tuple[str, ...] = (),
-    asked: str = "",
-    absent: str,
-) -> Metric:
-    return Metric(
-        name=f"llamarig_{name}", help=help_text, kind=kind, unit=unit, labels=labels, asked=asked, absent=absent
-    )
-
-
-def _daemon(
-    name: str,
-    help_text: str,
-    *,
-    unit: str = "",
-    kind: Kind = "gauge",
-    labels: tuple[str, ...] = (),
-    absent: str = "no such service",
-) -> Metric:
-    return Metric(
-        name=f"llamarig_{name}", help=help_text, kind=kind, unit=unit, labels=labels, source="daemon", absent=absent
-    )
+_daemon: Final = partial(_own, source="daemon", absent="no such service")
 
 
 GPU: Final = (

@@ -71,12 +71,9 @@ class DaemonLink:
                 return self._get("/metrics", max(left, _PAUSE))
             except TimeoutError as error:
                 raise DaemonError(f"llamarigd gave no answer within {self._answer:g} s") from error
-            except http.client.IncompleteRead as error:
-                if len(error.partial) >= _LARGEST:
-                    raise DaemonError(f"llamarigd answers more than {_LARGEST >> 20} MiB") from error
-                if time.monotonic() - began >= self._away:
-                    raise DaemonError(f"llamarigd is away: {error}") from error
             except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, http.client.IncompleteRead) and len(error.partial) >= _LARGEST:
+                    raise DaemonError(f"llamarigd answers more than {_LARGEST >> 20} MiB") from error
                 if time.monotonic() - began >= self._away:
                     raise DaemonError(f"llamarigd is away: {error}") from error
             time.sleep(_PAUSE)

@@ -159,10 +159,10 @@ class Worker(threading.Thread):
         yield Sample("llamarig_collection_stuck_seconds", (), self.stuck_seconds)
         for code, number in sorted(self.errors.items()):
             yield Sample("llamarig_collection_errors_total", (str(code),), number)
-        for xid, (count, _) in self.xids.items():
-            yield Sample("llamarig_gpu_xid_errors_total", (xid.uuid, str(xid.number)), count)
-        for xid, (_, seen) in self.xids.items():
-            yield Sample("llamarig_gpu_xid_last_timestamp_seconds", (xid.uuid, str(xid.number)), seen)
+        for xid, (count, seen) in self.xids.items():
+            labels = (xid.uuid, str(xid.number))
+            yield Sample("llamarig_gpu_xid_errors_total", labels, count)
+            yield Sample("llamarig_gpu_xid_last_timestamp_seconds", labels, seen)
 
     def text(self) -> bytes:
         """Return what the last collection found, and nothing where that is too old."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llamarig.config import budget
+from llamarig.config.address import joined
 from llamarig.config.host import HostIntent
 from llamarig.config.policy import MINUTE, Policy, Residency
 from llamarig.config.records import Service
@@ -107,7 +108,7 @@ def _users(services: Iterable[Service]) -> list[tuple[int, list[Service]]]:
 
 def _address(service: Service) -> str:
     """Write an address as HAProxy reads it: IPv6 for itself, or ``::`` would be IPv4's port too."""
-    return f"[{service.bind}]:{service.port} v6only" if ":" in service.bind else f"{service.bind}:{service.port}"
+    return joined(service.bind, service.port) + (" v6only" if ":" in service.bind else "")
 
 
 def _no_doors(intent: HostIntent) -> Iterator[Problem]:

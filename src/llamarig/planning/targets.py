@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Final
 
-from llamarig.config.address import EXPORTER_PORT
+from llamarig.config.address import EXPORTER_PORT, joined
 from llamarig.errors import Problem
 
 EXPORTER_BIND: Final = "127.0.0.1"
@@ -64,7 +64,7 @@ def targets(monitor: str, hosts: Mapping[str, Mapping[str, Any]]) -> tuple[Targe
                 problems.append(problem)
             else:
                 address = told or _address(monitor, host, variables, bind)
-                entries.append({"targets": [_joined(address, leads_to or port)], "labels": {"instance": host}})
+                entries.append({"targets": [joined(address, leads_to or port)], "labels": {"instance": host}})
     return found, problems
 
 
@@ -132,7 +132,3 @@ def _address(monitor: str, host: str, variables: Mapping[str, Any], bind: str) -
     if host == monitor:
         return "127.0.0.1" if listens.version == 4 else "::1"  # noqa: PLR2004  as everybody calls it
     return str(variables.get("ansible_host") or host)
-
-
-def _joined(address: str, port: str) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
