@@ -37,12 +37,21 @@ class Box:
         return done.stdout.strip()
 
     def attempt(self, command: str, *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        ssh = ["ssh", "-F", str(LAB / "ssh_config"), "-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
-        ssh += ["-o", f"ControlPath=/tmp/llamarig-test-{os.getpid()}-%n", self.name, command]
+        shared = ["ControlMaster=auto", "ControlPersist=60", f"ControlPath=/tmp/llamarig-test-{os.getpid()}-%n"]
         # ssh makes the terminal that it is given non-blocking, which Ansible refuses afterwards.
         return subprocess.run(
-            ssh, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout
+            self.ssh(command, *shared),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
         )
+
+    def ssh(self, command: str, *options: str) -> list[str]:
+        """Return what runs a command on the host."""
+        settings = [word for option in options for word in ("-o", option)]
+        return ["ssh", "-F", str(LAB / "ssh_config"), *settings, self.name, command]
 
     def llamarig(self, *words: str) -> dict[str, Any]:
         done = self.attempt(f"sudo llamarig {' '.join(words)} --json")
@@ -135,7 +144,7 @@ class Box:
             r"door.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: held\r\nContent-Length: 1000\r\n\r\n{');"
             "print('held', flush=True); sys.stdin.read()"
         )
-        ssh = ["ssh", "-F", str(LAB / "ssh_config"), self.name, f"python3 -c {shlex.quote(program)}"]
+        ssh = self.ssh(f"python3 -c {shlex.quote(program)}")
         with subprocess.Popen(ssh, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as held:
             assert held.stdin is not None
             assert held.stdout is not None

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.acceptance.box import LAB, Box, changes, playbook
+from tests.acceptance.box import Box, changes, playbook
 
 HOST_PORT, PUBLISHED_PORT = 9200, 8095
 # Engines have no network: the rules are for what else runs on a host.
@@ -130,7 +130,7 @@ def test_rules_that_cut_ssh_are_undone(alpha: Box) -> None:
     done = firewall("-e", json.dumps(wrong))
     assert done.returncode != 0
     assert "were undone after 16 s; the host answers again" in " ".join(done.stdout.split())
-    new = ["ssh", "-F", str(LAB / "ssh_config"), "-o", "ControlPath=none", "alpha", "sudo nft list table inet llamarig"]
+    new = alpha.ssh("sudo nft list table inet llamarig", "ControlPath=none")
     rules = subprocess.run(new, capture_output=True, text=True, check=True, timeout=30).stdout
     assert "elements = { 22 }" in rules
     assert "2222" in alpha.run("sudo cat /etc/llamarig/firewall.planned.nft")

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from tests.acceptance.box import LAB, ROOT, SCENARIO, Box, playbook
+from tests.acceptance.box import ROOT, SCENARIO, Box, playbook
 
 # On the host: somebody who types Ctrl-C as soon as a switch says anything.
 CTRL_C = """
@@ -44,7 +44,7 @@ def test_a_switch_outlives_the_command_that_asked_for_it(alpha: Box, seconds: fl
 @pytest.mark.parametrize("seconds", [0.6, 0.85, 1.0])
 def test_a_power_cut_during_a_switch_ends_with_a_service_that_serves(alpha: Box, seconds: float) -> None:
     alpha.llamarig("switch", "dense")
-    ssh = ["ssh", "-F", str(LAB / "ssh_config"), "alpha", "sudo llamarig switch moe"]
+    ssh = alpha.ssh("sudo llamarig switch moe")
     with subprocess.Popen(ssh, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         time.sleep(seconds)
         alpha.power_cycle(grace_seconds=0)

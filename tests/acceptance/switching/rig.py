@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.box import LAB, Box
+from tests.acceptance.box import Box
 
 HERE = Path(__file__).parent
 PLACE = "/usr/local/lib/llamarig-test"
@@ -27,8 +27,8 @@ class Rig:
         """Bring the scripts of this folder that run on the host."""
         self.box.run(f"sudo mkdir -p {PLACE}")
         for path in (HERE / "strike.py", HERE / "stream.py"):
-            ssh = ["ssh", "-F", str(LAB / "ssh_config"), self.box.name]
-            subprocess.run([*ssh, f"sudo tee {PLACE}/{path.name} >/dev/null"], input=path.read_bytes(), check=True)
+            ssh = self.box.ssh(f"sudo tee {PLACE}/{path.name} >/dev/null")
+            subprocess.run(ssh, input=path.read_bytes(), check=True)
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the daemon, empty where it does not answer; the command asks the same, and takes ten times as long."""
@@ -74,7 +74,7 @@ class Rig:
     def reboot(self, service: str, phase: str, *, grace_seconds: int) -> None:
         """Ask for a switch and reboot as soon as a phase of it has begun; with no grace it is a power cut."""
         words = f"sudo timeout 60 python3 {PLACE}/strike.py {service} {phase} 'echo now; sleep 5'"
-        ssh = ["ssh", "-F", str(LAB / "ssh_config"), self.box.name, words]
+        ssh = self.box.ssh(words)
         with subprocess.Popen(ssh, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 
-from tests.acceptance.box import LAB
 from tests.acceptance.switching.rig import PLACE, Rig
 
 SWITCHES = 20
@@ -15,7 +14,7 @@ REQUESTS = 500
 def test_five_hundred_streams_over_twenty_switches(rig: Rig) -> None:
     rig.calm()
     command = f"python3 {PLACE}/stream.py 8 {REQUESTS} 64"
-    ssh = ["ssh", "-F", str(LAB / "ssh_config"), rig.box.name, command]
+    ssh = rig.box.ssh(command)
     with subprocess.Popen(ssh, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as clients:
         for number in range(SWITCHES):
             outcome = rig.box.llamarig("switch", ("moe", "dense")[number % 2])
